@@ -1,0 +1,306 @@
+//! What is known: the catalog of uploads.
+//!
+//! Owns the records of uploads, their ranges, parts and intents, finished objects and the outbox of events. Leaves the
+//! bytes to [`crate::store`] and every decision that needs no record to [`crate::engine`].
+//!
+//! Every operation of [`Catalog`] is atomic and durable when it returns `Ok`. When its future is dropped, or when it
+//! returns [`CatalogError::Unavailable`], it has happened or not; each one says what repeating it does. Operations that
+//! change an upload on behalf of a writer carry the writer's [`Epoch`] and fail with [`CatalogError::Stale`] if another
+//! process took the upload over or ended it.
+
+pub mod conformance;
+pub mod sqlite;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::model::digest::Digests;
+use crate::model::upload::{
+    Declared, Epoch, FailureReason, HashPoint, Protocol, Snapshot, StoreUploadId,
+};
+use crate::model::{
+    ByteRange, KeyHash, Length, Object, PartReceipt, Plan, StoreKey, Timestamp, Upload, UploadId,
+};
+
+/// Why the catalog did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The upload is under another epoch, or in a state that the operation does not start from. Load it again.
+    #[error("the upload was taken over or ended by another process")]
+    Stale,
+    /// There is no such upload.
+    #[error("no such upload in the catalog")]
+    NotFound,
+    /// The catalog cannot take it now (locked, disk full, read-only); trying later may work. It may have happened all the same.
+    #[error("the catalog cannot take it now: {0}")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The catalog holds something that this version cannot read. Trying again will not help.
+    #[error("the catalog holds what this version cannot read: {0}")]
+    Corrupt(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Short for results of the catalog.
+pub type Result<T> = std::result::Result<T, CatalogError>;
+
+/// An upload to create.
+#[derive(Debug, Clone)]
+pub struct NewUpload {
+    /// Its new name.
+    pub id: UploadId,
+    /// The hash of its new key.
+    pub key_hash: KeyHash,
+    /// The protocol that creates it.
+    pub protocol: Protocol,
+    /// What its client declares.
+    pub declared: Declared,
+    /// Its length, if known.
+    pub length: Option<Length>,
+    /// How it is cut into parts.
+    pub plan: Plan,
+    /// The key that its object will have.
+    pub store_key: StoreKey,
+    /// Now.
+    pub now: Timestamp,
+    /// When it expires, unless bytes arrive.
+    pub expires_at: Timestamp,
+}
+
+/// Makes a creation repeatable (the `Idempotency-Key` header).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// SHA-256 over the caller's scope and the key that it sent.
+    pub key_hash: [u8; 32],
+    /// SHA-256 over what the request asked for.
+    pub fingerprint: [u8; 32],
+    /// Until when it is remembered.
+    pub expires_at: Timestamp,
+}
+
+/// What a creation came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// A new upload, under epoch 1, owned by the caller.
+    New(Upload),
+    /// The upload of an earlier creation with the same idempotency key. It has the new key hash now, and its epoch went up by
+    /// one: the caller owns it.
+    Repeated(Upload),
+    /// The idempotency key was used for another request. Nothing changed.
+    Mismatch,
+    /// The earlier creation's upload has received bytes or ended. Nothing changed.
+    InUse,
+}
+
+/// What a writer has made durable and wants to be remembered. See [`Catalog::commit`].
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// The upload.
+    pub id: UploadId,
+    /// The epoch that the writer owns the upload under.
+    pub epoch: Epoch,
+    /// Bytes that are durable now, in the store or in the tail. They merge with what was there.
+    pub received: Vec<ByteRange>,
+    /// Parts that the store has acknowledged. A part of the same number is replaced.
+    pub parts: Vec<PartReceipt>,
+    /// How far the bytes are hashed; replaces what was there if set.
+    pub hash: Option<HashPoint>,
+    /// The length, if it has become known. Setting another than is there already is [`CatalogError::Stale`].
+    pub length: Option<Length>,
+    /// Parts went, or go from now on, to the store unhashed. Never reset.
+    pub readback: bool,
+    /// The boot of the machine that wrote the bytes, where they are not synced; replaces what was there if set.
+    pub boot: Option<String>,
+    /// Now; `updated_at` becomes this.
+    pub now: Timestamp,
+    /// The new expiry, if it slides.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Something that may exist in the store and that no name derived from the upload leads to, or that costs a call to look
+/// for. Recorded before it is made, dropped when it is known to be gone or has become the object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// The upload that it is for.
+    pub upload: UploadId,
+    /// What it is.
+    pub kind: IntentKind,
+    /// Under which key.
+    pub key: StoreKey,
+    /// The store's name for it, once that is known (multipart uploads).
+    pub store_upload_id: Option<StoreUploadId>,
+    /// When it was recorded.
+    pub created_at: Timestamp,
+}
+
+/// What kind of thing an [`Intent`] announces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum IntentKind {
+    /// A multipart upload under the key.
+    Multipart,
+    /// An object, complete or in the making, under the key; in a folder also what is staged for it.
+    Object,
+}
+
+/// An ended upload with what it may have left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// The upload.
+    pub id: UploadId,
+    /// Whether its object is to stay (it was completed).
+    pub completed: bool,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// What it announced and never dropped.
+    pub intents: Vec<Intent>,
+}
+
+/// What an abort came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aborted {
+    /// It is aborted now, or was before.
+    Done,
+    /// It had ended in another way, or is assembling; its state tells. Nothing changed.
+    Refused,
+}
+
+/// What claiming a final key came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claimed {
+    /// The key is this upload's, now or since an earlier call.
+    Yes,
+    /// Another upload has it.
+    Taken(UploadId),
+}
+
+/// How many uploads are in a state that can still change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Open {
+    /// Pending, uploading or assembling.
+    pub uploads: u64,
+}
+
+/// The record of uploads. See the module's documentation for what all operations share.
+#[async_trait]
+pub trait Catalog: Send + Sync + 'static {
+    /// Creates an upload, pending, under epoch 1, and records `idempotency` with it; or finds the earlier creation of the
+    /// same idempotency key (an expired one counts as none). Repeated without idempotency: [`CatalogError::Stale`] (the id is taken).
+    async fn create(&self, new: NewUpload, idempotency: Option<Idempotency>) -> Result<Created>;
+
+    /// Everything known of one upload, as of one moment; `None` if there is none. Reads only.
+    async fn load(&self, id: UploadId) -> Result<Option<Snapshot>>;
+
+    /// Takes an upload over: its epoch goes up by one, in every state but the ended ones (those are returned as they
+    /// are), and writers under the old epoch fail from now on. Repeated, it goes up again. `NotFound` if there is none.
+    async fn claim(&self, id: UploadId, now: Timestamp) -> Result<Snapshot>;
+
+    /// Remembers what a writer has made durable, all of it or nothing; `pending` becomes `uploading` when bytes are
+    /// received. Starts from pending, uploading and assembling, under the writer's epoch, else `Stale`. Repeating it changes nothing.
+    async fn commit(&self, commit: Commit) -> Result<()>;
+
+    /// Announces what is about to be made. Repeated, it stays as it was. Starts from the writer's epoch in a state that
+    /// has not ended, else `Stale`.
+    async fn announce(&self, intent: Intent, epoch: Epoch) -> Result<()>;
+
+    /// Fills in what the store called the multipart upload that was announced, in the intent and in the upload. Starts
+    /// from the writer's epoch in a state that has not ended, else `Stale`. Repeated with another id, it is replaced.
+    async fn name_multipart(
+        &self,
+        id: UploadId,
+        epoch: Epoch,
+        store_upload_id: StoreUploadId,
+    ) -> Result<()>;
+
+    /// Pending or uploading becomes assembling, with the length fixed and, in the same transaction, every byte of it
+    /// found to be received; else `Stale`. `digests` joins what was declared at creation. `until` is when others may take it over. Repeated: `Stale`.
+    async fn begin_assembly(
+        &self,
+        id: UploadId,
+        epoch: Epoch,
+        length: Length,
+        digests: Digests,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<()>;
+
+    /// Finishing did not work this time: counts the attempt, and lets anyone go on from `until` on. Starts from assembling
+    /// under the epoch, else `Stale`.
+    async fn postpone_assembly(&self, id: UploadId, epoch: Epoch, until: Timestamp) -> Result<()>;
+
+    /// Uploads that are assembling and that nobody holds at `now`, the longest waiting first. Reads only.
+    async fn due_assemblies(&self, now: Timestamp, limit: u32) -> Result<Vec<UploadId>>;
+
+    /// Claims an assembling upload that nobody holds: epoch one up, `until` set. `None` if it is not assembling or someone holds it.
+    async fn claim_assembly(
+        &self,
+        id: UploadId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<Snapshot>>;
+
+    /// Claims a final key for an upload, for good. Repeatable.
+    async fn claim_key(&self, key: StoreKey, id: UploadId, now: Timestamp) -> Result<Claimed>;
+
+    /// Assembling becomes completed: the object, the event `completed` and the new state in one transaction, the
+    /// intents listed in `settled` dropped. Starts from assembling under the epoch, else `Stale`; so it happens once.
+    async fn complete(
+        &self,
+        id: UploadId,
+        epoch: Epoch,
+        object: Object,
+        settled: Vec<IntentKind>,
+        now: Timestamp,
+    ) -> Result<()>;
+
+    /// Assembling, pending or uploading becomes failed, with the event `failed`; its claimed key is given back. Starts
+    /// from the epoch, else `Stale`; so it happens once.
+    async fn fail(
+        &self,
+        id: UploadId,
+        epoch: Epoch,
+        reason: FailureReason,
+        now: Timestamp,
+    ) -> Result<()>;
+
+    /// Pending or uploading becomes aborted, its epoch one up, with the event `aborted`. Repeatable. `NotFound` if there is none.
+    async fn abort(&self, id: UploadId, now: Timestamp) -> Result<Aborted>;
+
+    /// Pending and uploading uploads whose `expires_at` is not after `now`, the oldest first. Reads only.
+    async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<UploadId>>;
+
+    /// Those of `ids` that are still pending or uploading and past their expiry become expired, epoch one up, with the
+    /// event `expired`, in one transaction. Returns the ones that this call changed.
+    async fn expire(&self, ids: Vec<UploadId>, now: Timestamp) -> Result<Vec<UploadId>>;
+
+    /// Ended uploads that have intents, in the order of their ids from `after` on. Reads only.
+    async fn leftovers(&self, after: Option<UploadId>, limit: u32) -> Result<Vec<Leftover>>;
+
+    /// What one upload has announced and not dropped. Reads only.
+    async fn intents(&self, id: UploadId) -> Result<Vec<Intent>>;
+
+    /// Drops intents whose things are known to be gone. Repeatable.
+    async fn settle(&self, id: UploadId, kinds: Vec<IntentKind>) -> Result<()>;
+
+    /// Removes the records of uploads that ended before `before` and have no intents left, with all that hangs on them but a
+    /// completed one's object, at most `limit`; returns how many. Repeatable.
+    async fn purge_ended(&self, before: Timestamp, limit: u32) -> Result<u64>;
+
+    /// Counts what [`purge_ended`](Self::purge_ended) would remove. Reads only.
+    async fn count_ended(&self, before: Timestamp) -> Result<u64>;
+
+    /// Removes idempotency records that have expired, and events older than `events_before`; returns how many. Repeatable.
+    async fn purge_records(
+        &self,
+        now: Timestamp,
+        events_before: Timestamp,
+        limit: u32,
+    ) -> Result<u64>;
+
+    /// For each id, whether the upload is there and has not ended. Used for what lies on a disk under an upload's name. Reads only.
+    async fn open_among(&self, ids: Vec<UploadId>) -> Result<Vec<UploadId>>;
+
+    /// How many uploads are open. Reads only.
+    async fn open(&self) -> Result<Open>;
+
+    /// Whether the catalog can be written: commits something small within `within`.
+    async fn ping(&self, within: Duration) -> Result<()>;
+}

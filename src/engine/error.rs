@@ -1,0 +1,142 @@
+//! What can go wrong with a command, named for what the caller does next.
+
+use std::time::Duration;
+
+use crate::catalog::CatalogError;
+use crate::model::upload::FailureReason;
+use crate::model::{ByteRange, DigestAlgorithm, Length, Offset};
+use crate::store::StoreError;
+
+/// Why a command was not carried out. Nothing acknowledged is lost by any of them.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// There is no such upload, or the key is another's: the two cannot be told apart.
+    #[error("there is no upload with this id and key")]
+    NotFound,
+    /// It was there; it expired or was aborted.
+    #[error("the upload has expired or was aborted")]
+    Gone,
+    /// The range contradicts the upload's length, or the body was not as long as its range.
+    #[error("{detail}")]
+    RangeMismatch {
+        /// What contradicts what.
+        detail: String,
+        /// The upload's length, if known.
+        length: Option<Length>,
+        /// How far the upload reaches.
+        expected_offset: Option<Offset>,
+    },
+    /// The upload takes chunks in order only, and this one leaves a hole.
+    #[error("the upload takes its chunks in order: the next byte is {expected}")]
+    OutOfOrder {
+        /// Where to go on.
+        expected: Offset,
+    },
+    /// A newer request took over.
+    #[error("a newer request took over this range")]
+    Displaced,
+    /// Bytes are missing.
+    #[error("bytes are missing")]
+    Incomplete {
+        /// The first of the missing ranges.
+        missing: Vec<ByteRange>,
+        /// Whether there are more.
+        truncated: bool,
+    },
+    /// It is completed, or about to be, and stays as it is.
+    #[error("the upload is completed and cannot be changed")]
+    Completed,
+    /// It failed for good.
+    #[error("the upload failed: {reason}")]
+    Failed {
+        /// Why.
+        reason: FailureReason,
+    },
+    /// A creation was repeated after its upload had received bytes.
+    #[error("the upload of this idempotency key is in use")]
+    InUse,
+    /// The same idempotency key came with another request.
+    #[error("the idempotency key was used for another request")]
+    IdempotencyMismatch,
+    /// Larger than allowed.
+    #[error("at most {max} bytes are taken")]
+    TooLarge {
+        /// The most that is taken.
+        max: Length,
+    },
+    /// A digest of a chunk or of the whole is not that of the bytes.
+    #[error("the {algorithm} digest is not that of the bytes that came")]
+    DigestMismatch {
+        /// Which digest.
+        algorithm: DigestAlgorithm,
+    },
+    /// As many chunks of this upload are in flight as may be.
+    #[error("{max} chunks of this upload are in flight already")]
+    TooManyChunks {
+        /// How many may be.
+        max: usize,
+    },
+    /// The body broke, stalled or ended early; what came is kept (unless it had to match a digest).
+    #[error("the body ended early: {source}")]
+    BodyBroken {
+        /// How far the upload reaches without a hole.
+        offset: Offset,
+        /// What happened to it.
+        source: BodyError,
+    },
+    /// The store, the disk or the catalog cannot take it now.
+    #[error("it cannot be taken now: {source}")]
+    Unavailable {
+        /// When to try again.
+        retry_after: Duration,
+        /// What stands in the way: for the log, not for the client.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A fault of this server.
+    #[error("internal fault: {0}")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Why a body broke.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The connection was cut.
+    #[error("the connection was cut: {0}")]
+    Cut(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Nothing came for too long.
+    #[error("nothing came for {} s", .0.as_secs())]
+    Stalled(Duration),
+    /// The server is shutting down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}
+
+/// After how long a client is told to try again, where nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+impl EngineError {
+    /// Something stands in the way that will pass.
+    pub fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Unavailable {
+            retry_after: RETRY_AFTER,
+            source: source.into(),
+        }
+    }
+}
+
+impl From<CatalogError> for EngineError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::NotFound => Self::NotFound,
+            CatalogError::Stale => Self::Displaced,
+            CatalogError::Unavailable(_) => Self::unavailable(error),
+            CatalogError::Corrupt(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        Self::unavailable(error)
+    }
+}

@@ -1,0 +1,59 @@
+//! What the engine can be told.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::KeyTemplate;
+
+/// What an acknowledged byte survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// The process dying and the power going.
+    Power,
+    /// The process dying.
+    Process,
+}
+
+/// Limits, sizes and times of the engine. The configuration's documentation says what each is for.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `store.key`
+    pub key_template: KeyTemplate,
+    /// `store.s3.equal_parts`
+    pub equal_parts: bool,
+    /// `spool.path`
+    pub spool_path: PathBuf,
+    /// `spool.max_bytes`
+    pub spool_max_bytes: u64,
+    /// `spool.min_free_bytes`
+    pub min_free_bytes: u64,
+    /// `uploads.chunk_size_bytes`
+    pub chunk_size_bytes: u64,
+    /// `uploads.max_size_bytes`
+    pub max_size_bytes: u64,
+    /// `uploads.session_ttl_secs`
+    pub session_ttl: Duration,
+    /// `uploads.session_max_age_secs`
+    pub session_max_age: Duration,
+    /// `uploads.retention_secs`
+    pub retention: Duration,
+    /// `uploads.max_parallel_chunks`
+    pub max_parallel_chunks: usize,
+    /// `uploads.max_checksummed_chunk_bytes`
+    pub max_checksummed_chunk_bytes: u64,
+    /// `uploads.durability`
+    pub durability: Durability,
+    /// `uploads.memory_budget_bytes`
+    pub memory_budget_bytes: u64,
+    /// `uploads.idempotency_secs`
+    pub idempotency_ttl: Duration,
+    /// `uploads.commit_interval_secs`
+    pub commit_interval: Duration,
+    /// `uploads.complete_wait_secs`
+    pub complete_wait: Duration,
+    /// `server.body_stall_secs`
+    pub body_stall: Duration,
+    /// `prune.orphan_grace_secs`
+    pub orphan_grace: Duration,
+}

@@ -1,0 +1,20 @@
+//! The vocabulary of the server, free of any I/O.
+//!
+//! Owns identifiers, byte ranges, digests, the part grid and the states of an upload. Everything here is pure: no clock,
+//! no randomness but in [`handle`], no HTTP, SQL or object store.
+
+pub mod digest;
+pub mod handle;
+pub mod key;
+pub mod plan;
+pub mod range;
+pub mod time;
+pub mod upload;
+
+pub use digest::{Digest, DigestAlgorithm};
+pub use handle::{KeyHash, UploadId, UploadKey};
+pub use key::{KeyTemplate, StoreKey};
+pub use plan::{Cell, PartNumber, Plan};
+pub use range::{ByteRange, Length, Offset, RangeSet};
+pub use time::Timestamp;
+pub use upload::{Object, PartReceipt, Upload, UploadState};
