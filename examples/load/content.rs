@@ -10,7 +10,7 @@ const PERIOD: usize = 33_554_393;
 /// The shared buffer. The file of an upload is this, repeated, from the upload's own place on.
 #[derive(Clone)]
 pub(crate) struct Content {
-    buffer: Arc<[u8]>,
+    buffer: Arc<Vec<u8>>,
 }
 
 impl Content {
@@ -18,7 +18,7 @@ impl Content {
         let mut buffer = vec![0; PERIOD];
         getrandom::fill(&mut buffer).map_err(|error| format!("no randomness: {error}"))?;
         Ok(Self {
-            buffer: buffer.into(),
+            buffer: Arc::new(buffer),
         })
     }
 

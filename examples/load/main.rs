@@ -71,13 +71,12 @@ async fn run(options: Options) -> Result<bool, String> {
     let pid = options.pid;
     let json = options.json;
     let concurrency = options.concurrency.max(1);
-    let started = Instant::now();
-    let deadline = started + Duration::from_secs(options.seconds);
+    let content = Content::generate()?;
     let load = Arc::new(Load {
-        content: Content::generate()?,
+        content,
         stats: Stats::default(),
         next: AtomicU64::new(0),
-        deadline,
+        deadline: Instant::now() + Duration::from_secs(options.seconds),
         target,
         options,
     });
