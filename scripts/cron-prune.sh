@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Prunes once, for those who run the pruner from cron instead of inside the server (prune.schedule = "").
+# Prunes once, for those who run the pruner from cron instead of inside the server.
 #
 #   scripts/cron-prune.sh [CONFIG]
 #
-# CONFIG     the server's configuration; else $JUMAR_CONFIG, else /etc/jumar/config.toml
-# JUMAR_BIN  the binary; else `jumar` from the PATH
-# JUMAR_LOCK the lock file; else jumar-prune.lock in $XDG_RUNTIME_DIR, /run/lock or /tmp
+# CONFIG     the server's configuration; else $PRUNE_CONFIG, else /etc/jumar/config.toml
+# PRUNE_BIN  the binary; else `jumar` from the PATH
+# PRUNE_LOCK the lock file; else jumar-prune.lock in $XDG_RUNTIME_DIR, /run/lock or /tmp
 #
 # A run that is still busy when the next one is due makes that one leave at once. Pruning is safe beside running servers
 # and beside other pruners; the lock only saves the work. Every run writes one line, with its exit code and its seconds.
@@ -17,8 +17,8 @@
 #   17 * * * *  jumar  /usr/local/bin/cron-prune.sh /etc/jumar/config.toml 2>&1 | logger -t jumar-prune
 set -euo pipefail
 
-config="${1:-${JUMAR_CONFIG:-/etc/jumar/config.toml}}"
-binary="${JUMAR_BIN:-jumar}"
+config="${1:-${PRUNE_CONFIG:-/etc/jumar/config.toml}}"
+binary="${PRUNE_BIN:-jumar}"
 
 log() { printf '%s jumar-prune: %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*"; }
 
@@ -27,17 +27,17 @@ if [[ ! -r "$config" ]]; then
   exit 2
 fi
 
-if [[ -z "${JUMAR_LOCK:-}" ]]; then
-  JUMAR_LOCK=/tmp/jumar-prune.lock
+if [[ -z "${PRUNE_LOCK:-}" ]]; then
+  PRUNE_LOCK=/tmp/jumar-prune.lock
   for folder in "${XDG_RUNTIME_DIR:-}" /run/lock; do
     if [[ -n "$folder" && -w "$folder" ]]; then
-      JUMAR_LOCK="$folder/jumar-prune.lock"
+      PRUNE_LOCK="$folder/jumar-prune.lock"
       break
     fi
   done
 fi
 
-exec 9>"$JUMAR_LOCK"
+exec 9>>"$PRUNE_LOCK"
 if ! flock --nonblock 9; then
   log "code=0 another run is busy, left"
   exit 0
