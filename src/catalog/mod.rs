@@ -179,6 +179,26 @@ pub struct Open {
     pub uploads: u64,
 }
 
+/// An upload that the catalog knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// The upload.
+    pub id: UploadId,
+    /// Whether it has ended.
+    pub ended: bool,
+}
+
+/// Whose a key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The key that was asked for.
+    pub key: StoreKey,
+    /// The upload whose object has, or would have, it.
+    pub upload: Known,
+    /// The upload's multipart upload.
+    pub store_upload_id: Option<StoreUploadId>,
+}
+
 /// The record of uploads. See the module's documentation for what all operations share.
 #[async_trait]
 pub trait Catalog: Send + Sync + 'static {
@@ -295,8 +315,12 @@ pub trait Catalog: Send + Sync + 'static {
         limit: u32,
     ) -> Result<u64>;
 
-    /// For each id, whether the upload is there and has not ended. Used for what lies on a disk under an upload's name. Reads only.
-    async fn open_among(&self, ids: Vec<UploadId>) -> Result<Vec<UploadId>>;
+    /// Which of `ids` the catalog knows, and whether they have ended. Used for what lies on a disk under an upload's name. Reads
+    /// only.
+    async fn known_among(&self, ids: Vec<UploadId>) -> Result<Vec<Known>>;
+
+    /// Which of `keys` are keys of uploads that the catalog knows. Used for what lies in a bucket. Reads only.
+    async fn owners(&self, keys: Vec<StoreKey>) -> Result<Vec<Owner>>;
 
     /// How many uploads are open. Reads only.
     async fn open(&self) -> Result<Open>;

@@ -3,16 +3,33 @@
 //! Knows uploads; knows no HTTP, SQL or S3. A protocol turns a request into one of the commands here and an outcome or an
 //! [`EngineError`] into its own kind of answer.
 
+mod abort;
+mod admit;
+mod buffer;
+mod complete;
+mod create;
 mod error;
+mod flight;
 pub mod hasher;
+mod lane;
+mod lease;
+mod live;
+mod prune;
 mod settings;
+mod settle;
+mod status;
+mod write;
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::catalog::Catalog;
 use crate::clock::Clock;
@@ -21,7 +38,13 @@ use crate::model::upload::{Declared, Protocol};
 use crate::model::{
     ByteRange, Length, Object, Offset, RangeSet, Timestamp, Upload, UploadId, UploadKey,
 };
+use crate::store::tail::Spool;
 use crate::store::{ByteStream, Store};
+
+use admit::Admitted;
+use buffer::Budget;
+use live::Registry;
+use prune::JumpGuard;
 
 pub use error::{BodyError, EngineError};
 pub use settings::{Durability, Settings};
@@ -170,42 +193,113 @@ pub struct Engine {
     inner: Arc<Inner>,
 }
 
+/// What all commands share.
 struct Inner {
     catalog: Arc<dyn Catalog>,
     store: Arc<dyn Store>,
     clock: Clock,
     settings: Settings,
+    spool: Arc<Spool>,
+    budget: Budget,
+    registry: Registry,
+    jumps: JumpGuard,
+    /// How much of what nobody waits for is done at once.
+    background: Semaphore,
+    /// Writers and finishers.
+    tasks: TaskTracker,
+    /// Cancelled when the process is to end: bodies are cut.
+    stopping: CancellationToken,
+    /// Until when parts go to the tail at once, because the store has just failed.
+    store_rests: Mutex<Option<Instant>>,
+    this_boot: String,
+    /// What commits remember of the boot: nothing where bytes are synced.
+    boot: Option<String>,
 }
 
+/// How much of the settling in the background is done at once, over all uploads.
+const BACKGROUND: usize = 8;
+/// How often uploads that nobody touches are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(15);
+/// How long new cells stay in the tail after the store has failed.
+const STORE_RESTS: Duration = Duration::from_secs(5);
+/// How long the end of the process waits for what is on its way.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
 /// A write that may begin: its range is leased, and nothing of the body was asked for yet.
-pub struct Admission {}
+pub struct Admission(Admitted);
 
 impl Admission {
     /// Takes the body. The writing goes on to its end in a task of its own if this future is dropped.
     pub async fn run(self, body: Body) -> Result<Written> {
-        todo!()
+        match self.0 {
+            Admitted::Writer(writer) => {
+                let tasks = writer.tasks();
+                let written = tasks.spawn(writer.run(body)).await;
+                written.unwrap_or_else(|error| Err(EngineError::Internal(error.into())))
+            }
+            Admitted::Repeat {
+                engine,
+                object,
+                range,
+                written,
+            } => {
+                engine.compare_repeat(&object, range, body).await?;
+                Ok(written)
+            }
+        }
     }
 }
 
 impl Engine {
-    /// Over a catalog and a store.
-    pub async fn start(
+    /// Over a catalog and a store. Goes on with what an earlier process left unfinished.
+    pub fn start(
         catalog: Arc<dyn Catalog>,
         store: Arc<dyn Store>,
         clock: Clock,
         settings: Settings,
-    ) -> Result<Self> {
-        todo!()
+    ) -> crate::store::Result<Self> {
+        let power = settings.durability == Durability::Power;
+        let spool = Spool::open(&settings.spool_path, settings.spool_max_bytes, power)?;
+        let this_boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
+        let inner = Arc::new(Inner {
+            spool: Arc::new(spool),
+            budget: Budget::new(settings.memory_budget_bytes),
+            registry: Registry::default(),
+            jumps: JumpGuard::new(clock.now()),
+            background: Semaphore::new(BACKGROUND),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            store_rests: Mutex::default(),
+            boot: (!power).then(|| this_boot.clone()),
+            this_boot,
+            catalog,
+            store,
+            clock,
+            settings,
+        });
+        let swept = Arc::downgrade(&inner);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                let Some(inner) = swept.upgrade() else { return };
+                inner.registry.sweep();
+                inner.report();
+            }
+        });
+        Ok(Self { inner })
     }
 
     /// Creates an upload.
     pub async fn create(&self, create: Create) -> Result<Created> {
-        todo!()
+        self.inner.create(create).await
     }
 
     /// Checks everything that needs no body, and takes the range: whoever is in its way is displaced.
     pub async fn admit(&self, write: Write) -> Result<Admission> {
-        todo!()
+        self.inner.admit(write).await.map(Admission)
     }
 
     /// Ends every writer of the upload, fixes its length if one is told, and says how far it got.
@@ -215,56 +309,116 @@ impl Engine {
         key: &UploadKey,
         length: Option<Length>,
     ) -> Result<Written> {
-        todo!()
+        self.inner
+            .displace(id, key, length)
+            .await
+            .map_err(come_back)
     }
 
     /// What is known. Live writers commit what they have first, and go on.
     pub async fn status(&self, id: UploadId, key: &UploadKey) -> Result<Status> {
-        todo!()
+        self.inner.status(id, key).await
     }
 
     /// Makes the object. Repeatable.
     pub async fn complete(&self, complete: Complete) -> Result<Completion> {
-        todo!()
+        self.inner.complete(complete).await.map_err(come_back)
     }
 
     /// Ends an upload; all it left is removed. Repeatable.
     pub async fn abort(&self, id: UploadId, key: &UploadKey) -> Result<()> {
-        todo!()
+        self.inner.abort(id, key).await.map_err(come_back)
     }
 
     /// The object of a completed upload.
     pub async fn content(&self, id: UploadId, key: &UploadKey) -> Result<(Upload, Object)> {
-        todo!()
+        self.inner.content(id, key).await
     }
 
     /// The bytes of an object, or a stretch of them.
     pub async fn read(&self, object: &Object, range: Option<ByteRange>) -> Result<ByteStream> {
-        todo!()
+        Ok(self.inner.store.read(&object.key, range).await?)
     }
 
     /// One round of cleaning up.
     pub async fn prune(&self, dry_run: bool) -> Result<PruneReport> {
-        todo!()
+        self.inner.prune(dry_run).await
     }
 
-    /// Goes on with completions that nobody works on.
-    pub async fn recover(&self) -> Result<()> {
-        todo!()
+    /// Goes on with completions that nobody works on. With `at_start`, also with those that an earlier process holds.
+    pub async fn recover(&self, at_start: bool) -> Result<()> {
+        self.inner.recover(at_start).await
     }
 
     /// Whether the server can do its work.
     pub async fn ready(&self) -> Readiness {
-        todo!()
+        self.inner.ready().await
     }
 
     /// How many uploads are open, from the catalog.
     pub async fn open_uploads(&self) -> Result<u64> {
-        todo!()
+        Ok(self.inner.catalog.open().await?.uploads)
     }
 
     /// Cuts every body, saves what came of it and commits it. For the end of a drain.
     pub async fn stop(&self) {
-        todo!()
+        self.inner.stopping.cancel();
+        self.inner.tasks.close();
+        if tokio::time::timeout(STOP_WITHIN, self.inner.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "some uploads could not be saved in time; what was acknowledged is safe"
+            );
+        }
+    }
+
+    /// The limits that clients are told.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+}
+
+/// Only a writer can be displaced. Whoever else finds the upload in other hands comes back and finds out how it stands.
+fn come_back(error: EngineError) -> EngineError {
+    match error {
+        EngineError::Displaced => EngineError::Unavailable {
+            retry_after: Duration::from_secs(1),
+            source: Box::new(EngineError::Displaced),
+        },
+        other => other,
+    }
+}
+
+impl Inner {
+    /// Whether bytes and names are synced to the disk before they count.
+    fn syncs(&self) -> bool {
+        self.settings.durability == Durability::Power
+    }
+
+    /// After a failed call, new cells are not sent from memory for a while: clients go on into the tail.
+    fn rest_the_store(&self) {
+        *self
+            .store_rests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + STORE_RESTS);
+    }
+
+    fn store_rests(&self) -> bool {
+        self.store_rests
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|until| Instant::now() < until)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    fn report(&self) {
+        let free = self.budget.free_bytes();
+        metrics::gauge!("jumar_memory_budget_bytes", "state" => "free").set(free as f64);
+        metrics::gauge!("jumar_memory_budget_bytes", "state" => "used")
+            .set((self.budget.total_bytes() - free) as f64);
+        metrics::gauge!("jumar_spool_bytes").set(self.spool.used_bytes() as f64);
     }
 }

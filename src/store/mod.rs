@@ -16,6 +16,7 @@ pub mod fs;
 pub mod measured;
 pub mod payload;
 pub mod s3;
+pub mod tail;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -145,6 +146,9 @@ pub trait InPlace: Send + Sync {
 
     /// The uploads that something is staged for, whoever's they are.
     async fn staged(&self) -> Result<Vec<UploadId>>;
+
+    /// How many bytes the disk below has left.
+    async fn free_bytes(&self) -> Result<u64>;
 }
 
 /// A store that takes parts of a plan and puts them together.

@@ -1,0 +1,210 @@
+//! Just enough HTTP/1.1: heads as strings, bodies as slices, answers with a Content-Length.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// An answer that takes longer is given up.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// An answer that is larger is no answer of this API.
+const LARGEST_ANSWER: usize = 4 << 20;
+
+/// Where the server is.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    address: SocketAddr,
+    host: String,
+}
+
+impl Target {
+    /// Takes `http://HOST:PORT` if it is this machine.
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
+        let host = url
+            .strip_prefix("http://")
+            .ok_or("the URL has to begin with http://")?
+            .trim_end_matches('/');
+        let with_port = if host.contains(':') {
+            host.to_owned()
+        } else {
+            format!("{host}:80")
+        };
+        let addresses: Vec<SocketAddr> = with_port
+            .to_socket_addrs()
+            .map_err(|error| format!("{host}: {error}"))?
+            .collect();
+        if !addresses.iter().all(|address| address.ip().is_loopback()) {
+            return Err(format!("{host} is not this machine: loopback only"));
+        }
+        let address = *addresses.first().ok_or("the URL names no address")?;
+        Ok(Self {
+            address,
+            host: host.to_owned(),
+        })
+    }
+}
+
+/// An answer, as far as it matters here.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// Seconds of `Retry-After`.
+    pub(crate) retry_after: Option<u64>,
+    pub(crate) location: Option<String>,
+    pub(crate) body: Vec<u8>,
+    close: bool,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> io::Result<serde_json::Value> {
+        serde_json::from_slice(&self.body).map_err(io::Error::other)
+    }
+}
+
+/// One connection, opened when it is needed.
+pub(crate) struct Connection {
+    target: Target,
+    stream: Option<TcpStream>,
+    read: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) fn new(target: &Target) -> Self {
+        Self {
+            target: target.clone(),
+            stream: None,
+            read: Vec::new(),
+        }
+    }
+
+    /// Forgets the connection: the next request opens another.
+    pub(crate) fn cut(&mut self) {
+        self.stream = None;
+        self.read.clear();
+    }
+
+    /// Sends a head with `length` bytes of body announced. `headers` are whole lines, each with its line end.
+    pub(crate) async fn head(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        length: u64,
+    ) -> io::Result<()> {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Length: {length}\r\n\r\n",
+            self.target.host
+        );
+        if self.stream.is_none() {
+            let stream = TcpStream::connect(self.target.address).await?;
+            stream.set_nodelay(true)?;
+            self.stream = Some(stream);
+        }
+        self.body(head.as_bytes()).await
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) async fn body(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        timeout(PATIENCE, stream.write_all(bytes)).await?
+    }
+
+    /// Reads the answer.
+    pub(crate) async fn answer(&mut self) -> io::Result<Answer> {
+        let answer = timeout(PATIENCE, self.read_answer()).await?;
+        match &answer {
+            Ok(answer) if !answer.close => {}
+            _ => self.cut(),
+        }
+        answer
+    }
+
+    /// A request with a small body, and its answer.
+    pub(crate) async fn call(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> io::Result<Answer> {
+        self.head(method, path, headers, body.len() as u64).await?;
+        if !body.is_empty() {
+            self.body(body).await?;
+        }
+        self.answer().await
+    }
+
+    async fn read_answer(&mut self) -> io::Result<Answer> {
+        loop {
+            let end = self.fill_until_head_ends().await?;
+            let (mut answer, length) = parse(&self.read[..end])?;
+            self.read.drain(..end);
+            if (100..200).contains(&answer.status) {
+                continue;
+            }
+            if length > LARGEST_ANSWER {
+                return Err(io::Error::other("an answer of more than 4 MiB"));
+            }
+            while self.read.len() < length {
+                self.fill().await?;
+            }
+            answer.body = self.read.drain(..length).collect();
+            return Ok(answer);
+        }
+    }
+
+    /// Reads until the buffer holds a whole head; returns its length.
+    async fn fill_until_head_ends(&mut self) -> io::Result<usize> {
+        loop {
+            if let Some(at) = self.read.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                return Ok(at + 4);
+            }
+            if self.read.len() > LARGEST_ANSWER {
+                return Err(io::Error::other("a head without end"));
+            }
+            self.fill().await?;
+        }
+    }
+
+    async fn fill(&mut self) -> io::Result<()> {
+        let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        if stream.read_buf(&mut self.read).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
+    }
+}
+
+/// The head's answer, and how long its body is.
+fn parse(head: &[u8]) -> io::Result<(Answer, usize)> {
+    let text = std::str::from_utf8(head).map_err(io::Error::other)?;
+    let mut lines = text.split("\r\n");
+    let status = lines
+        .next()
+        .and_then(|line| line.split(' ').nth(1))
+        .and_then(|code| code.parse().ok())
+        .ok_or_else(|| io::Error::other("no status line"))?;
+    let mut answer = Answer {
+        status,
+        ..Answer::default()
+    };
+    let mut length = 0;
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        let value = value.trim();
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.parse().map_err(io::Error::other)?;
+        } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            return Err(io::Error::other("an answer without Content-Length"));
+        } else if name.eq_ignore_ascii_case("connection") {
+            answer.close = value.eq_ignore_ascii_case("close");
+        } else if name.eq_ignore_ascii_case("retry-after") {
+            answer.retry_after = value.parse().ok();
+        } else if name.eq_ignore_ascii_case("location") {
+            answer.location = Some(value.to_owned());
+        }
+    }
+    Ok((answer, length))
+}

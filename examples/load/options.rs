@@ -1,0 +1,83 @@
+//! The command line.
+
+use clap::Parser;
+
+/// What to send, and how.
+#[derive(Debug, Clone, Parser)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
+#[command(about = "Loads a jumar server on this machine through its native API")]
+pub(crate) struct Options {
+    /// The server; loopback only.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub(crate) url: String,
+    /// The base path of the native API.
+    #[arg(long, default_value = "/v1/uploads")]
+    pub(crate) base: String,
+    /// How many uploads in all.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) uploads: u64,
+    /// The size of each, in bytes or with KiB, MiB, GiB.
+    #[arg(long, default_value = "64MiB", value_parser = bytes)]
+    pub(crate) size: u64,
+    /// The size of a chunk; 0 sends the whole file in one request.
+    #[arg(long, default_value = "0", value_parser = bytes)]
+    pub(crate) chunk: u64,
+    /// How many uploads at once.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) concurrency: usize,
+    /// How many chunks of one upload at once, each on a connection of its own.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) parallel: usize,
+    /// Send the chunks of an upload in random order.
+    #[arg(long)]
+    pub(crate) shuffle: bool,
+    /// Bytes a second on each connection; 0 is as fast as it goes.
+    #[arg(long, default_value = "0", value_parser = bytes)]
+    pub(crate) rate: u64,
+    /// The probability that a chunk's connection is cut at a random byte; it then goes on from the status.
+    #[arg(long, default_value_t = 0.0)]
+    pub(crate) cut: f64,
+    /// Compare the SHA-256 that the server answers with our own (costs CPU here).
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Leave the uploads open.
+    #[arg(long)]
+    pub(crate) no_complete: bool,
+    /// Stop after so many seconds, whatever is left.
+    #[arg(long, default_value_t = 600)]
+    pub(crate) seconds: u64,
+    /// The server's process, to report its CPU, memory and disk writes.
+    #[arg(long)]
+    pub(crate) pid: Option<u32>,
+    /// Threads of the generator.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) threads: usize,
+    /// Print one JSON object instead of lines.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Parses `25`, `25B`, `16KiB`, `8 MiB`, `2GiB`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, suffix) = text.split_at(split);
+    let count: u64 = digits
+        .parse()
+        .map_err(|_| format!("`{text}` does not begin with a number"))?;
+    let factor: u64 = match suffix.trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        other => return Err(format!("`{other}` is none of B, KiB, MiB, GiB")),
+    };
+    count
+        .checked_mul(factor)
+        .ok_or_else(|| format!("`{text}` is too much"))
+}

@@ -1,0 +1,216 @@
+//! Letting a write in: everything that can be checked before the first byte of its body.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+
+use super::complete::agree_on_length;
+use super::live::{Change, Live, Opened};
+use super::write::Writer;
+use super::{Body, EngineError, Inner, Result, Write, Written};
+use crate::model::{ByteRange, Length, Object, Offset, Upload, UploadId, UploadKey, UploadState};
+use crate::store::{Shape, StoreError};
+
+/// A write that was let in.
+pub(super) enum Admitted {
+    /// To an upload that takes bytes.
+    Writer(Box<Writer>),
+    /// Again to one that is completed: fine if the bytes are the same.
+    Repeat {
+        engine: Arc<Inner>,
+        object: Object,
+        range: Option<ByteRange>,
+        written: Written,
+    },
+}
+
+impl Inner {
+    pub(super) async fn admit(self: &Arc<Self>, write: Write) -> Result<Admitted> {
+        let live = match self.open(write.id, &write.key).await? {
+            Opened::Live(live) => live,
+            Opened::Ended(upload) => return self.admit_repeat(*upload, &write),
+        };
+        self.check_size(&live, &write)?;
+        self.check_room().await?;
+        let end = write.end.map_or_else(|| self.open_end(&live), Offset::get);
+        let asked = ByteRange::new(write.start.get(), end);
+        let lease = live.lease(asked, self.settings.max_parallel_chunks).await?;
+        Ok(Admitted::Writer(Box::new(Writer::new(
+            Arc::clone(self),
+            live,
+            lease,
+            write,
+        ))))
+    }
+
+    /// Checks a range against the upload's length and the limits, and fixes the length if the request tells it.
+    fn check_size(&self, live: &Live, write: &Write) -> Result<()> {
+        let max = self.largest(live.plan);
+        let end = write.end.unwrap_or(write.start);
+        if Length(end.get()) > max || write.length.is_some_and(|length| length > max) {
+            return Err(EngineError::TooLarge { max });
+        }
+        let most = self.settings.max_checksummed_chunk_bytes;
+        let bytes = end.get().saturating_sub(write.start.get());
+        if !write.digests.is_empty() && bytes > most {
+            return Err(EngineError::TooLarge { max: Length(most) });
+        }
+        agree_on_length(live.length(), write.length)?;
+        match live.length().or(write.length) {
+            Some(length) if end.get() > length.get() => Err(EngineError::RangeMismatch {
+                detail: format!(
+                    "the range ends at byte {end}, beyond the upload's length of {length}"
+                ),
+                length: Some(length),
+                expected_offset: Some(live.offset()),
+            }),
+            _ => fix_length(live, write.length),
+        }
+    }
+
+    /// Where a body of unknown length has to end.
+    pub(super) fn open_end(&self, live: &Live) -> u64 {
+        live.length()
+            .unwrap_or_else(|| self.largest(live.plan))
+            .get()
+    }
+
+    /// Bodies are refused while the disk below has too little left.
+    async fn check_room(self: &Arc<Self>) -> Result<()> {
+        let engine = Arc::clone(self);
+        let spool_free = super::settle::blocking(move || engine.spool.free_bytes()).await?;
+        let store_free = match self.store.shape() {
+            Shape::InPlace(files) => files.free_bytes().await?,
+            Shape::Parts(_) => u64::MAX,
+        };
+        let free = spool_free.min(store_free);
+        if free < self.settings.min_free_bytes {
+            let why = format!("{free} bytes are left on the disk, less than spool.min_free_bytes");
+            return Err(StoreError::Full(why.into()).into());
+        }
+        Ok(())
+    }
+
+    fn admit_repeat(self: &Arc<Self>, upload: Upload, write: &Write) -> Result<Admitted> {
+        let object = match &upload.state {
+            UploadState::Completed { object, .. } => object.clone(),
+            UploadState::Failed { reason, .. } => {
+                return Err(EngineError::Failed { reason: *reason });
+            }
+            _ => return Err(EngineError::Gone),
+        };
+        agree_on_length(upload.length, write.length).map_err(|_| EngineError::Completed)?;
+        let end = write.end.unwrap_or(Offset(object.size.get()));
+        if end.get() > object.size.get() {
+            return Err(EngineError::Completed);
+        }
+        let written = Written {
+            offset: Offset(object.size.get()),
+            expires_at: upload.expires_at,
+        };
+        let range = ByteRange::new(write.start.get(), end.get());
+        Ok(Admitted::Repeat {
+            engine: Arc::clone(self),
+            object,
+            range,
+            written,
+        })
+    }
+
+    /// Reads a body that repeats bytes of a completed upload beside what is stored.
+    pub(super) async fn compare_repeat(
+        &self,
+        object: &Object,
+        range: Option<ByteRange>,
+        mut body: Body,
+    ) -> Result<()> {
+        let Some(range) = range else { return Ok(()) };
+        let mut stored = match self.store.read(&object.key, Some(range)).await {
+            Err(StoreError::NotFound) => return Err(EngineError::Completed),
+            stored => stored?,
+        };
+        let mut expected = bytes::Bytes::new();
+        loop {
+            let sent = tokio::time::timeout(self.settings.body_stall, body.next()).await;
+            let stalled = |_| super::BodyError::Stalled(self.settings.body_stall);
+            let offset = Offset(object.size.get());
+            let sent = sent.map_err(stalled).and_then(Option::transpose);
+            let Some(mut sent) =
+                sent.map_err(|source| EngineError::BodyBroken { offset, source })?
+            else {
+                return Ok(());
+            };
+            while !sent.is_empty() {
+                if expected.is_empty() {
+                    expected = stored
+                        .next()
+                        .await
+                        .transpose()?
+                        .ok_or(EngineError::Completed)?;
+                }
+                let both = sent.len().min(expected.len());
+                if sent.split_to(both) != expected.split_to(both) {
+                    return Err(EngineError::Completed);
+                }
+            }
+        }
+    }
+
+    pub(super) async fn displace(
+        self: &Arc<Self>,
+        id: UploadId,
+        key: &UploadKey,
+        length: Option<Length>,
+    ) -> Result<Written> {
+        let live = match self.open(id, key).await? {
+            Opened::Live(live) => live,
+            Opened::Ended(upload) => return answer_ended(&upload, length),
+        };
+        if length.is_some_and(|length| length > self.largest(live.plan)) {
+            return Err(EngineError::TooLarge {
+                max: self.largest(live.plan),
+            });
+        }
+        let news = length.is_some() && live.length().is_none();
+        fix_length(&live, length)?;
+        live.displace_all().await?;
+        if news {
+            live.commit(self, Change::default()).await?;
+        }
+        Ok(Written {
+            offset: live.offset(),
+            expires_at: live.expires_at(),
+        })
+    }
+}
+
+fn answer_ended(upload: &Upload, length: Option<Length>) -> Result<Written> {
+    match &upload.state {
+        UploadState::Completed { object, .. } => {
+            agree_on_length(upload.length, length)?;
+            Ok(Written {
+                offset: Offset(object.size.get()),
+                expires_at: upload.expires_at,
+            })
+        }
+        UploadState::Failed { reason, .. } => Err(EngineError::Failed { reason: *reason }),
+        _ => Err(EngineError::Gone),
+    }
+}
+
+/// Fixes an upload's length in memory; it is committed with whatever comes next.
+fn fix_length(live: &Live, told: Option<Length>) -> Result<()> {
+    let Some(told) = told else { return Ok(()) };
+    let mut state = live.state();
+    agree_on_length(state.snapshot.upload.length, Some(told))?;
+    let there = state.snapshot.received.end();
+    if told.get() < there {
+        return Err(EngineError::RangeMismatch {
+            detail: format!("the length {told} is less than the {there} bytes that are there"),
+            length: None,
+            expected_offset: Some(state.snapshot.received.contiguous()),
+        });
+    }
+    state.snapshot.upload.length = Some(told);
+    Ok(())
+}

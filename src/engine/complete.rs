@@ -1,0 +1,498 @@
+//! Completing: from "every byte is there" to one object, one completion, one event.
+//!
+//! The upload turns to assembling in the catalog first; from then on it ends, whoever works on it and however often it is
+//! tried. Finishing is a task of its own that no hang-up of a client stops, and each of its steps can be repeated.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::flight;
+use super::hasher::Hasher;
+use super::live::{Live, Opened};
+use super::{Complete, Completion, EngineError, Inner, Result};
+use crate::catalog::{CatalogError, Claimed, IntentKind};
+use crate::model::digest::Digests;
+use crate::model::upload::{FailureReason, HashPoint, Snapshot};
+use crate::model::{
+    ByteRange, DigestAlgorithm, Length, Object, Offset, PartNumber, PartReceipt, Upload,
+    UploadState,
+};
+use crate::store::{Payload, Shape, StoreError, Stored};
+
+/// How long whoever works on an assembly holds it without a sign of life.
+pub(super) const HOLD: Duration = Duration::from_secs(60);
+/// After a failure: how long until it is tried again, at first and at most.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+/// How often a client that waits for a long assembly is told to ask.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// How many missing ranges an answer names.
+const MISSING_NAMED: usize = 100;
+const SAVE_WITHIN: Duration = Duration::from_millis(900);
+
+/// How finishing ended this time.
+#[derive(Debug, Clone)]
+pub(super) enum Finished {
+    Done(Box<(Upload, Object)>),
+    Failed(FailureReason),
+    /// Failed for good, and this is the digest that differs.
+    WrongDigest(DigestAlgorithm),
+    /// Something stands in the way; it is tried again by itself.
+    Postponed(Duration),
+    /// Another process works on it.
+    Elsewhere,
+}
+
+impl Inner {
+    pub(super) async fn complete(self: &Arc<Self>, command: Complete) -> Result<Completion> {
+        let live = match self.open(command.id, &command.key).await? {
+            Opened::Live(live) => live,
+            Opened::Ended(upload) => return answer_ended(*upload, &command),
+        };
+        {
+            let _turn = live.turning.lock().await;
+            let assembling = matches!(
+                live.state().snapshot.upload.state,
+                UploadState::Assembling { .. }
+            );
+            check_declared(
+                &live.state().snapshot.upload.declared.digests,
+                &command.digests,
+            )?;
+            if assembling {
+                agree_on_length(live.length(), command.length)?;
+            } else {
+                self.begin_assembly(&live, &command).await?;
+            }
+        }
+        let mut finishing = self.start_finishing(&live);
+        let wait = tokio::time::timeout(
+            self.settings.complete_wait,
+            finishing.wait_for(Option::is_some),
+        )
+        .await;
+        let finished = match wait {
+            Ok(Ok(finished)) => finished.clone().expect("waited for"),
+            Ok(Err(_)) => Finished::Elsewhere,
+            Err(_) => {
+                return Ok(Completion::Working {
+                    retry_after: ASK_AGAIN,
+                });
+            }
+        };
+        match finished {
+            Finished::Done(done) => Ok(Completion::Done {
+                upload: done.0,
+                object: done.1,
+                repeated: false,
+            }),
+            Finished::WrongDigest(algorithm) => Err(EngineError::DigestMismatch { algorithm }),
+            Finished::Failed(reason) => Err(EngineError::Failed { reason }),
+            Finished::Postponed(retry_after) => Err(EngineError::Unavailable {
+                retry_after,
+                source: "finishing is tried again by itself".into(),
+            }),
+            Finished::Elsewhere => Ok(Completion::Working {
+                retry_after: ASK_AGAIN,
+            }),
+        }
+    }
+
+    async fn begin_assembly(&self, live: &Arc<Live>, command: &Complete) -> Result<()> {
+        live.save_writers(SAVE_WITHIN).await;
+        let length = {
+            let state = live.state();
+            let Snapshot {
+                upload, received, ..
+            } = &state.snapshot;
+            agree_on_length(upload.length, command.length)?;
+            let length = upload
+                .length
+                .or(command.length)
+                .unwrap_or(Length(received.end()));
+            if received.end() > length.get() {
+                return Err(EngineError::RangeMismatch {
+                    detail: format!(
+                        "the length {length} is less than the {} bytes that are there",
+                        received.end()
+                    ),
+                    length: None,
+                    expected_offset: Some(received.contiguous()),
+                });
+            }
+            if !received.covers_length(length) {
+                let all = ByteRange::new(0, length.get()).ok_or(EngineError::NotFound)?;
+                let mut missing: Vec<_> = received.gaps(all).take(MISSING_NAMED + 1).collect();
+                let truncated = missing.len() > MISSING_NAMED;
+                missing.truncate(MISSING_NAMED);
+                return Err(EngineError::Incomplete { missing, truncated });
+            }
+            length
+        };
+        if length > self.largest(live.plan) {
+            return Err(EngineError::TooLarge {
+                max: self.largest(live.plan),
+            });
+        }
+        let (now, epoch) = (self.clock.now(), live.epoch());
+        let until = now.after(HOLD);
+        self.catalog
+            .begin_assembly(live.id, epoch, length, command.digests.clone(), now, until)
+            .await
+            .map_err(|error| live.catalog_failed(error))?;
+        let mut state = live.state();
+        let upload = &mut state.snapshot.upload;
+        upload.state = UploadState::Assembling { attempts: 0, until };
+        upload.length = Some(length);
+        for digest in command.digests.iter() {
+            upload.declared.digests.insert(digest.clone());
+        }
+        if Hasher::at(&upload.declared.digests, &upload.hash).is_none() {
+            // The client asks for an algorithm that nothing was hashed with so far.
+            upload.hash = HashPoint {
+                offset: Offset(0),
+                state: Vec::new(),
+            };
+        }
+        Ok(())
+    }
+
+    /// Finishes an upload that is assembling, or joins who is at it here.
+    pub(super) fn start_finishing(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+    ) -> watch::Receiver<Option<Finished>> {
+        let mut state = live.state();
+        if let Some(finishing) = &state.finishing {
+            return finishing.clone();
+        }
+        let (tell, finishing) = watch::channel(None);
+        state.finishing = Some(finishing.clone());
+        drop(state);
+        let (engine, live) = (Arc::clone(self), Arc::clone(live));
+        self.tasks.spawn(async move {
+            let finished = engine.finish(&live).await;
+            live.state().finishing = None;
+            tell.send_replace(Some(finished));
+        });
+        finishing
+    }
+
+    async fn finish(self: &Arc<Self>, live: &Arc<Live>) -> Finished {
+        let started = Instant::now();
+        let work = self.assemble(live);
+        tokio::pin!(work);
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut work => break outcome,
+                () = tokio::time::sleep(HOLD / 3) => {
+                    let until = self.clock.now().after(HOLD);
+                    if let Err(error) = self.catalog.postpone_assembly(live.id, live.epoch(), until).await {
+                        tracing::warn!(upload = %live.id, %error, "the hold on an assembly could not be renewed");
+                    }
+                }
+            }
+        };
+        match outcome {
+            Ok(object) => {
+                metrics::histogram!("jumar_complete_duration_seconds")
+                    .record(started.elapsed().as_secs_f64());
+                let mut upload = live.state().snapshot.upload.clone();
+                upload.state = UploadState::Completed {
+                    object: object.clone(),
+                    at: self.clock.now(),
+                };
+                self.ended(live, "completed").await;
+                Finished::Done(Box::new((upload, object)))
+            }
+            Err(EngineError::Failed { reason }) => Finished::Failed(reason),
+            Err(EngineError::DigestMismatch { algorithm }) => Finished::WrongDigest(algorithm),
+            Err(EngineError::Displaced) => Finished::Elsewhere,
+            Err(error) => self.postpone(live, &error).await,
+        }
+    }
+
+    async fn postpone(&self, live: &Live, error: &EngineError) -> Finished {
+        let attempts = {
+            let mut state = live.state();
+            let UploadState::Assembling { attempts, .. } = &mut state.snapshot.upload.state else {
+                return Finished::Elsewhere;
+            };
+            *attempts += 1;
+            *attempts
+        };
+        let wait = FIRST_RETRY
+            .saturating_mul(1 << attempts.saturating_sub(1).min(10))
+            .min(LAST_RETRY);
+        tracing::warn!(upload = %live.id, %error, attempts, retry_secs = wait.as_secs(), "finishing an upload did not work; it is tried again");
+        let until = self.clock.now().after(wait);
+        if let Err(error) = self
+            .catalog
+            .postpone_assembly(live.id, live.epoch(), until)
+            .await
+        {
+            tracing::warn!(upload = %live.id, %error, "the retry could not be recorded; it comes when the hold ends");
+        }
+        Finished::Postponed(wait)
+    }
+
+    /// All steps from assembling to completed.
+    async fn assemble(self: &Arc<Self>, live: &Arc<Live>) -> Result<Object> {
+        self.settle_all(live).await?;
+        let (upload, parts) = {
+            let state = live.state();
+            (state.snapshot.upload.clone(), state.snapshot.parts.clone())
+        };
+        let length = upload.length.unwrap_or_default();
+        let mut digests = None;
+        if !upload.readback {
+            let hasher = Hasher::at(&upload.declared.digests, &upload.hash);
+            let found = hasher.ok_or(StoreError::NotFound)?.finish();
+            self.compare(live, &upload.declared.digests, &found).await?;
+            digests = Some(found);
+        }
+        match self
+            .catalog
+            .claim_key(upload.store_key.clone(), upload.id, self.clock.now())
+            .await?
+        {
+            Claimed::Yes => {}
+            Claimed::Taken(other) => {
+                return Err(EngineError::Internal(
+                    format!("the key of {} belongs to {other}", upload.id).into(),
+                ));
+            }
+        }
+        let mut stored = match self.store.shape() {
+            Shape::InPlace(files) => {
+                match files.publish(upload.id, &upload.store_key, length).await {
+                    Err(StoreError::NotFound) => return self.lost(live).await,
+                    published => published?,
+                }
+            }
+            Shape::Parts(_) => {
+                self.put_together(live, &upload, parts.into_values().collect(), length)
+                    .await?
+            }
+        };
+        let digests = match digests {
+            Some(digests) => digests,
+            None => {
+                let found = self.read_back(live, &upload, length).await?;
+                self.compare(live, &upload.declared.digests, &found).await?;
+                stored.verified = true;
+                found
+            }
+        };
+        let object = Object {
+            key: upload.store_key.clone(),
+            size: length,
+            content_type: upload.declared.content_type.clone(),
+            digests,
+            etag: stored.etag,
+            verified: stored.verified,
+        };
+        let settled = vec![IntentKind::Multipart, IntentKind::Object];
+        let completed = self
+            .catalog
+            .complete(
+                upload.id,
+                upload.epoch,
+                object.clone(),
+                settled,
+                self.clock.now(),
+            )
+            .await;
+        completed.map_err(|error| live.catalog_failed(error))?;
+        Ok(object)
+    }
+
+    /// Makes the object of a store of parts, or finds that it was made before.
+    async fn put_together(
+        &self,
+        live: &Live,
+        upload: &Upload,
+        receipts: Vec<PartReceipt>,
+        length: Length,
+    ) -> Result<Stored> {
+        let Shape::Parts(parts) = self.store.shape() else {
+            return Err(StoreError::Refused("this store takes no parts".into()).into());
+        };
+        flight::announce_object(self, live).await?;
+        let Some(multipart) = &upload.store_upload_id else {
+            if let Some(whole) = receipts
+                .iter()
+                .find(|receipt| receipt.number == PartNumber(1))
+            {
+                return Ok(Stored {
+                    etag: whole.etag.clone(),
+                    verified: whole.checksum.is_some(),
+                });
+            }
+            let empty = Payload::Memory(Arc::new([]));
+            let receipt = parts
+                .put(&upload.store_key, empty, &flight::about(live))
+                .await?;
+            return Ok(Stored {
+                etag: receipt.etag,
+                verified: true,
+            });
+        };
+        match parts
+            .finish(&upload.store_key, multipart, &receipts, length)
+            .await
+        {
+            Err(StoreError::NotFound) => match self.store.head(&upload.store_key).await? {
+                // An earlier try finished it, and its answer was lost.
+                Some(found)
+                    if found.size == length && found.upload.is_none_or(|id| id == upload.id) =>
+                {
+                    let verified = receipts.iter().all(|receipt| receipt.checksum.is_some());
+                    Ok(Stored {
+                        etag: found.etag,
+                        verified,
+                    })
+                }
+                _ => self.lost(live).await,
+            },
+            Err(StoreError::Changed(error)) => {
+                tracing::error!(upload = %live.id, %error, "the store has other parts than it acknowledged");
+                self.lost(live).await
+            }
+            finished => Ok(finished?),
+        }
+    }
+
+    async fn lost<T>(&self, live: &Live) -> Result<T> {
+        let reason = FailureReason::StoreLost;
+        self.fail(live, reason).await?;
+        Err(EngineError::Failed { reason })
+    }
+
+    async fn read_back(&self, live: &Live, upload: &Upload, length: Length) -> Result<Digests> {
+        let mut stream = match self.store.read(&upload.store_key, None).await {
+            Err(StoreError::NotFound) => return self.lost(live).await,
+            stream => stream?,
+        };
+        let mut hasher = Hasher::of_whole(&upload.declared.digests);
+        let mut read = 0;
+        while let Some(bytes) = stream.next().await.transpose()? {
+            read += bytes.len() as u64;
+            hasher = super::settle::blocking(move || {
+                hasher.update(&bytes);
+                Ok(hasher)
+            })
+            .await?;
+        }
+        if read != length.get() {
+            return Err(StoreError::Changed(
+                format!("{read} bytes were read back of {length}").into(),
+            )
+            .into());
+        }
+        Ok(hasher.finish())
+    }
+
+    /// An upload whose bytes are not the declared ones fails for good.
+    async fn compare(&self, live: &Live, declared: &Digests, found: &Digests) -> Result<()> {
+        if let Some(wrong) = declared.first_conflict(found) {
+            self.fail(live, FailureReason::DigestMismatch).await?;
+            return Err(EngineError::DigestMismatch {
+                algorithm: wrong.algorithm(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Fails an upload for good, and removes what it left.
+    pub(super) async fn fail(&self, live: &Live, reason: FailureReason) -> Result<()> {
+        let failed = self
+            .catalog
+            .fail(live.id, live.epoch(), reason, self.clock.now())
+            .await;
+        failed.map_err(|error| live.catalog_failed(error))?;
+        tracing::warn!(upload = %live.id, %reason, "an upload failed for good");
+        self.ended(live, "failed").await;
+        Ok(())
+    }
+
+    /// What follows on every ending: out of memory, counted, leftovers removed.
+    pub(super) async fn ended(&self, live: &Live, event: &'static str) {
+        let protocol = live.protocol().name();
+        metrics::counter!("jumar_uploads_total", "protocol" => protocol, "event" => event)
+            .increment(1);
+        self.registry.remove(live);
+        if let Err(error) = self.clean_up(live.id, event == "completed").await {
+            tracing::warn!(upload = %live.id, %error, "what an upload left could not be removed; pruning will");
+        }
+    }
+
+    /// Goes on with assemblies that nobody works on. With `at_start`, nobody can: whoever held them is gone.
+    pub(super) async fn recover(self: &Arc<Self>, at_start: bool) -> Result<()> {
+        const BATCH: u32 = 64;
+        let now = if at_start {
+            self.clock.now().after(HOLD)
+        } else {
+            self.clock.now()
+        };
+        for id in self.catalog.due_assemblies(now, BATCH).await? {
+            if let Some(live) = self.registry.get(id).await {
+                drop(self.start_finishing(&live));
+                continue;
+            }
+            let until = self.clock.now().after(HOLD);
+            match self.catalog.claim_assembly(id, now, until).await {
+                Ok(Some(snapshot)) => {
+                    let live = self.registry.insert(self.distrust(snapshot)).await;
+                    tracing::info!(upload = %id, "going on with an assembly");
+                    drop(self.start_finishing(&live));
+                }
+                Ok(None) | Err(CatalogError::Stale | CatalogError::NotFound) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a length that a request tells is the one that is known.
+pub(super) fn agree_on_length(known: Option<Length>, told: Option<Length>) -> Result<()> {
+    match (known, told) {
+        (Some(known), Some(told)) if known != told => Err(EngineError::RangeMismatch {
+            detail: format!("the upload's length is {known}, not {told}"),
+            length: Some(known),
+            expected_offset: None,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn check_declared(declared: &Digests, told: &Digests) -> Result<()> {
+    match declared.first_conflict(told) {
+        Some(wrong) => Err(EngineError::DigestMismatch {
+            algorithm: wrong.algorithm(),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn answer_ended(upload: Upload, command: &Complete) -> Result<Completion> {
+    match &upload.state {
+        UploadState::Completed { object, .. } => {
+            check_declared(&object.digests, &command.digests)?;
+            agree_on_length(upload.length, command.length)?;
+            let object = object.clone();
+            Ok(Completion::Done {
+                upload,
+                object,
+                repeated: true,
+            })
+        }
+        UploadState::Failed { reason, .. } => Err(EngineError::Failed { reason: *reason }),
+        _ => Err(EngineError::Gone),
+    }
+}

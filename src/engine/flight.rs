@@ -1,0 +1,253 @@
+//! The way of a full cell to the store.
+//!
+//! A flight is a task of its own: it goes on when its writer is displaced, keeps its cell reserved until the call has
+//! returned, and if nobody waits for it any more, brings home what it got by itself.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+use super::buffer::Frame;
+use super::live::{Change, Live};
+use super::{Inner, Result};
+use crate::catalog::{Intent, IntentKind};
+use crate::model::upload::{FailureReason, StoreUploadId};
+use crate::model::{Cell, PartNumber, PartReceipt};
+use crate::store::{self, About, Parts, Payload, Shape, StoreError};
+
+/// A cell on its way; it ends with a [`Landing`]. Dropping it lets the flight go on alone.
+pub(super) struct Flight {
+    cell: Cell,
+    result: oneshot::Receiver<Result<PartReceipt>>,
+}
+
+/// How a flight ended.
+pub(super) struct Landing {
+    pub(super) cell: Cell,
+    pub(super) result: Result<PartReceipt>,
+}
+
+impl Future for Flight {
+    type Output = Landing;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Landing> {
+        let cell = self.cell;
+        Pin::new(&mut self.result)
+            .poll(context)
+            .map(|received| Landing {
+                cell,
+                result: received.unwrap_or_else(|_| {
+                    Err(StoreError::Unavailable("the call was given up".into()).into())
+                }),
+            })
+    }
+}
+
+/// Keeps a cell to one call at a time.
+pub(super) struct Reserved {
+    live: Arc<Live>,
+    number: PartNumber,
+}
+
+impl Reserved {
+    /// `None` if a call is on its way for this cell.
+    pub(super) fn take(live: &Arc<Live>, number: PartNumber) -> Option<Self> {
+        live.state().busy.insert(number).then(|| Self {
+            live: Arc::clone(live),
+            number,
+        })
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.live.state().busy.remove(&self.number);
+        self.live.changed.notify_waiters();
+    }
+}
+
+/// Sends a cell from memory.
+pub(super) fn launch(
+    engine: &Arc<Inner>,
+    live: &Arc<Live>,
+    cell: Cell,
+    frames: &[Frame],
+) -> Flight {
+    let (reply, result) = oneshot::channel();
+    let reserved = Reserved::take(live, cell.number);
+    let payload = Payload::Memory(frames.iter().map(|frame| frame.bytes.clone()).collect());
+    let kept = frames.to_vec();
+    let (engine, live) = (Arc::clone(engine), Arc::clone(live));
+    let flying = engine.budget.fly();
+    tokio::spawn(async move {
+        let result = put_cell(&engine, &live, cell, payload).await;
+        drop((kept, flying));
+        if let Err(Ok(receipt)) = reply.send(result)
+            && let Err(error) = adopt(&engine, &live, receipt).await
+        {
+            tracing::warn!(upload = %live.id, part = %cell.number, %error, "a part that landed late could not be recorded; it is sent again");
+        }
+        drop(reserved);
+        engine.kick_settling(&live);
+    });
+    Flight { cell, result }
+}
+
+/// Records a part that landed after its writer had gone. Its bytes count by now, from the tail; if they do not, nothing knows
+/// that this part holds the right ones.
+async fn adopt(engine: &Arc<Inner>, live: &Arc<Live>, receipt: PartReceipt) -> Result<()> {
+    let known = live.state().snapshot.received.covers(receipt.range);
+    if known {
+        record_part(engine, live, receipt).await
+    } else {
+        Ok(())
+    }
+}
+
+/// Commits the receipt of a part whose bytes were in the tail, and then removes them there.
+pub(super) async fn record_part(
+    engine: &Arc<Inner>,
+    live: &Arc<Live>,
+    receipt: PartReceipt,
+) -> Result<()> {
+    let number = receipt.number;
+    live.commit(
+        engine,
+        Change {
+            parts: vec![receipt],
+            ..Change::default()
+        },
+    )
+    .await?;
+    live.state().spooled.remove(&number);
+    let (engine, id) = (Arc::clone(engine), live.id);
+    let removed = tokio::task::spawn_blocking(move || engine.spool.remove_cell(id, number)).await;
+    if let Ok(Err(error)) = removed {
+        tracing::warn!(upload = %id, part = %number, %error, "a spool file could not be removed; pruning will");
+    }
+    Ok(())
+}
+
+/// Puts a cell into the store: as the whole object if it is all of the upload, else as a part of its multipart upload.
+pub(super) async fn put_cell(
+    engine: &Inner,
+    live: &Live,
+    cell: Cell,
+    payload: Payload,
+) -> Result<PartReceipt> {
+    let Shape::Parts(parts) = engine.store.shape() else {
+        return Err(StoreError::Refused("this store takes no parts".into()).into());
+    };
+    let whole = live
+        .length()
+        .is_some_and(|length| cell.range.start() == 0 && cell.range.end() == length.get());
+    if whole && live.store_upload_id().is_none() {
+        announce_object(engine, live).await?;
+        return Ok(parts.put(&live.store_key, payload, &about(live)).await?);
+    }
+    let id = begin(engine, live, parts).await?;
+    match parts
+        .put_part(
+            &live.store_key,
+            &id,
+            cell.number,
+            cell.range,
+            payload.clone(),
+        )
+        .await
+    {
+        Err(StoreError::NotFound) if live.state().snapshot.parts.is_empty() => {
+            forget_multipart(live, &id);
+            let id = begin(engine, live, parts).await?;
+            Ok(parts
+                .put_part(&live.store_key, &id, cell.number, cell.range, payload)
+                .await?)
+        }
+        Err(StoreError::NotFound) => {
+            engine.fail(live, FailureReason::StoreLost).await?;
+            Err(super::EngineError::Failed {
+                reason: FailureReason::StoreLost,
+            })
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Announces, once, that an object is about to be put under the upload's key.
+pub(super) async fn announce_object(engine: &Inner, live: &Live) -> Result<()> {
+    if live.state().object_announced {
+        return Ok(());
+    }
+    announce(engine, live, IntentKind::Object).await?;
+    live.state().object_announced = true;
+    Ok(())
+}
+
+async fn announce(engine: &Inner, live: &Live, kind: IntentKind) -> Result<()> {
+    let (epoch, now) = (live.epoch(), engine.clock.now());
+    let intent = Intent {
+        upload: live.id,
+        kind,
+        key: live.store_key.clone(),
+        store_upload_id: None,
+        created_at: now,
+    };
+    engine
+        .catalog
+        .announce(intent, epoch)
+        .await
+        .map_err(|error| live.catalog_failed(error))
+}
+
+/// The upload's multipart upload, begun if there is none. What a crash left between announcing and naming one is removed first.
+async fn begin(engine: &Inner, live: &Live, parts: &dyn Parts) -> Result<StoreUploadId> {
+    let _one_at_a_time = live.beginning.lock().await;
+    if let Some(id) = live.store_upload_id() {
+        return Ok(id);
+    }
+    let announced = engine
+        .catalog
+        .intents(live.id)
+        .await?
+        .iter()
+        .any(|intent| intent.kind == IntentKind::Multipart);
+    if announced {
+        for stray in parts.multipart_of(&live.store_key).await? {
+            parts.abort(&live.store_key, &stray.id).await?;
+        }
+    } else {
+        announce(engine, live, IntentKind::Multipart).await?;
+    }
+    let id = parts.begin(&live.store_key, &about(live)).await?;
+    engine
+        .catalog
+        .name_multipart(live.id, live.epoch(), id.clone())
+        .await
+        .map_err(|error| live.catalog_failed(error))?;
+    live.state().snapshot.upload.store_upload_id = Some(id.clone());
+    Ok(id)
+}
+
+fn forget_multipart(live: &Live, gone: &StoreUploadId) {
+    let mut state = live.state();
+    if state.snapshot.upload.store_upload_id.as_ref() == Some(gone) {
+        state.snapshot.upload.store_upload_id = None;
+    }
+}
+
+/// What goes with the upload's object.
+pub(super) fn about(live: &Live) -> About {
+    About {
+        upload: live.id,
+        content_type: live.state().snapshot.upload.declared.content_type.clone(),
+    }
+}
+
+/// A cell of the tail, as it is sent.
+pub(super) fn tail_payload(engine: &Inner, live: &Live, cell: Cell) -> store::Result<Payload> {
+    let file = engine.spool.existing_cell(live.id, cell.number)?;
+    let range = crate::model::ByteRange::new(0, cell.range.len()).ok_or(StoreError::NotFound)?;
+    Ok(Payload::File { file, range })
+}

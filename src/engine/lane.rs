@@ -1,0 +1,236 @@
+//! The two things done beside receiving: hashing and writing.
+//!
+//! A lane takes frames in order through a short queue and works on what is queued in one go on the blocking pool, so
+//! batches grow with the speed of the client and an idle writer costs nothing. A full queue stops the receiver.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
+
+use super::buffer::Frame;
+use super::hasher::Hasher;
+use crate::store::{self, StagedFile, StoreError};
+
+/// How many frames may wait in a lane.
+const QUEUE_FRAMES: usize = 8;
+/// Batches below this size are hashed where they are: handing them to another thread would cost more.
+const HASH_INLINE_BYTES: u64 = 16 * 1024;
+/// Under `durability = "power"` at most this much waits for the disk, so that a sync never takes long.
+const SYNC_EVERY_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Hashes frames in order.
+pub(super) struct HashLane {
+    queue: mpsc::Sender<HashItem>,
+}
+
+enum HashItem {
+    Bytes(Frame),
+    Mark(oneshot::Sender<Hasher>),
+}
+
+/// The hasher as it will be when all that was pushed before is hashed.
+pub(super) type Mark = oneshot::Receiver<Hasher>;
+
+impl HashLane {
+    /// Goes on from `hasher`.
+    pub(super) fn start(mut hasher: Hasher) -> Self {
+        let (queue, mut items) = mpsc::channel(QUEUE_FRAMES);
+        tokio::spawn(async move {
+            let mut batch = Vec::new();
+            while items.recv_many(&mut batch, QUEUE_FRAMES).await > 0 {
+                let work = std::mem::take(&mut batch);
+                let bytes: u64 = work.iter().map(HashItem::len).sum();
+                let hash = move || {
+                    for item in work {
+                        item.apply(&mut hasher);
+                    }
+                    hasher
+                };
+                hasher = if bytes < HASH_INLINE_BYTES {
+                    hash()
+                } else {
+                    match spawn_blocking(hash).await {
+                        Ok(hasher) => hasher,
+                        // The runtime is going down: whoever waits for a mark sees the lane closed.
+                        Err(_) => return,
+                    }
+                };
+            }
+        });
+        Self { queue }
+    }
+
+    /// Adds the next bytes; waits while the queue is full.
+    pub(super) async fn push(&self, frame: Frame) {
+        // A closed lane shows at the next mark.
+        let _ = self.queue.send(HashItem::Bytes(frame)).await;
+    }
+
+    /// Asks for the hasher at this point.
+    pub(super) async fn mark(&self) -> Mark {
+        let (reply, mark) = oneshot::channel();
+        let _ = self.queue.send(HashItem::Mark(reply)).await;
+        mark
+    }
+}
+
+impl HashItem {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(frame) => frame.len(),
+            Self::Mark(_) => 0,
+        }
+    }
+
+    fn apply(self, hasher: &mut Hasher) {
+        match self {
+            Self::Bytes(frame) => hasher.update(&frame.bytes),
+            Self::Mark(reply) => {
+                let _ = reply.send(hasher.clone());
+            }
+        }
+    }
+}
+
+/// Writes frames to files at their positions.
+pub(super) struct WriteLane {
+    queue: mpsc::Sender<WriteItem>,
+}
+
+enum WriteItem {
+    Write {
+        file: Arc<dyn StagedFile>,
+        at: u64,
+        frame: Frame,
+    },
+    Flush(oneshot::Sender<store::Result<()>>),
+}
+
+impl WriteLane {
+    /// With `sync`, what a flush answers for is synced to the disk.
+    pub(super) fn start(sync: bool) -> Self {
+        let (queue, mut items) = mpsc::channel(QUEUE_FRAMES);
+        tokio::spawn(async move {
+            let mut state = WriteState {
+                sync,
+                dirty: Vec::new(),
+                dirty_bytes: 0,
+                error: None,
+                failed: false,
+            };
+            let mut batch = Vec::new();
+            while items.recv_many(&mut batch, QUEUE_FRAMES).await > 0 {
+                let work = std::mem::take(&mut batch);
+                let write = move || {
+                    state.work(work);
+                    state
+                };
+                match spawn_blocking(write).await {
+                    Ok(next) => state = next,
+                    Err(_) => return,
+                }
+            }
+        });
+        Self { queue }
+    }
+
+    /// Adds bytes; waits while the queue is full. An error shows at the next flush.
+    pub(super) async fn push(&self, file: &Arc<dyn StagedFile>, at: u64, frame: Frame) {
+        let _ = self
+            .queue
+            .send(WriteItem::Write {
+                file: Arc::clone(file),
+                at,
+                frame,
+            })
+            .await;
+    }
+
+    /// Waits until all that was pushed is written, and synced if that was asked for.
+    pub(super) async fn flush(&self) -> store::Result<()> {
+        let (reply, done) = oneshot::channel();
+        let _ = self.queue.send(WriteItem::Flush(reply)).await;
+        done.await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("writing has stopped".into())))
+    }
+}
+
+struct WriteState {
+    sync: bool,
+    dirty: Vec<Arc<dyn StagedFile>>,
+    dirty_bytes: u64,
+    error: Option<StoreError>,
+    /// Once something could not be written, no later flush vouches for anything.
+    failed: bool,
+}
+
+impl WriteState {
+    fn outcome(&mut self) -> store::Result<()> {
+        match self.error.take() {
+            Some(error) => Err(error),
+            None if self.failed => Err(StoreError::Unavailable("an earlier write failed".into())),
+            None => Ok(()),
+        }
+    }
+
+    fn fail(&mut self, error: StoreError) {
+        self.failed = true;
+        self.error.get_or_insert(error);
+    }
+
+    fn work(&mut self, items: Vec<WriteItem>) {
+        let mut items = items.into_iter().peekable();
+        while let Some(item) = items.next() {
+            match item {
+                WriteItem::Flush(reply) => {
+                    self.sync_dirty();
+                    let _ = reply.send(self.outcome());
+                }
+                WriteItem::Write { file, at, frame } => {
+                    let mut end = at + frame.len();
+                    let mut frames = vec![frame.bytes.clone()];
+                    let mut grants = vec![frame];
+                    while let Some(WriteItem::Write { frame, .. }) =
+                        items.next_if(|next| continues(next, &file, end))
+                    {
+                        end += frame.len();
+                        frames.push(frame.bytes.clone());
+                        grants.push(frame);
+                    }
+                    self.write(&file, at, &frames, end - at);
+                }
+            }
+        }
+        if self.dirty_bytes >= SYNC_EVERY_BYTES {
+            self.sync_dirty();
+        }
+    }
+
+    fn write(&mut self, file: &Arc<dyn StagedFile>, at: u64, frames: &[bytes::Bytes], len: u64) {
+        if self.failed {
+            return;
+        }
+        if let Err(error) = file.write_at(at, frames) {
+            self.fail(error);
+            return;
+        }
+        self.dirty_bytes += len;
+        if self.sync && !self.dirty.iter().any(|dirty| Arc::ptr_eq(dirty, file)) {
+            self.dirty.push(Arc::clone(file));
+        }
+    }
+
+    fn sync_dirty(&mut self) {
+        self.dirty_bytes = 0;
+        for file in std::mem::take(&mut self.dirty) {
+            if let Err(error) = file.sync() {
+                self.fail(error);
+            }
+        }
+    }
+}
+
+fn continues(next: &WriteItem, file: &Arc<dyn StagedFile>, end: u64) -> bool {
+    matches!(next, WriteItem::Write { file: other, at, .. } if Arc::ptr_eq(other, file) && *at == end)
+}

@@ -1,0 +1,243 @@
+//! Who may write which bytes: leases, and how a newer request displaces an older one.
+//!
+//! A byte belongs to at most one writer, and stays its writer's until that one's last I/O has returned and what it held
+//! is committed. A newcomer never waits for a network timeout: it tells whoever is in its way to go, and they do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::live::{HashOwner, Live, State};
+use super::{EngineError, Result};
+use crate::model::{ByteRange, RangeSet};
+
+/// A newcomer waits this long for those in its way to save what they hold, and is then told to come back.
+const DISPLACE_WITHIN: Duration = Duration::from_millis(900);
+/// This many displacements within [`DAMPING_WINDOW`] are a fight, and the holder keeps it.
+const DAMPING_COUNT: usize = 3;
+const DAMPING_WINDOW: Duration = Duration::from_secs(10);
+/// A writer that got a byte so recently is no half-open connection.
+const FLOWING: Duration = Duration::from_secs(2);
+
+/// A writer, as others see it.
+pub(super) struct WriterEntry {
+    number: u64,
+    want: RangeSet,
+    /// Ends it: it saves what it holds and goes.
+    pub(super) cancel: CancellationToken,
+    /// Makes it commit what it has and go on.
+    pub(super) nudge: Arc<Notify>,
+    /// Changes with every commit.
+    pub(super) saves: watch::Receiver<u64>,
+    last_byte: Arc<LastByte>,
+}
+
+/// When a writer last got a byte.
+pub(super) struct LastByte {
+    start: Instant,
+    after_millis: AtomicU64,
+}
+
+impl LastByte {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            after_millis: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn now(&self) {
+        let after = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.after_millis.store(after, Ordering::Relaxed);
+    }
+
+    fn age(&self) -> Duration {
+        self.start.elapsed().saturating_sub(Duration::from_millis(
+            self.after_millis.load(Ordering::Relaxed),
+        ))
+    }
+}
+
+/// The right to write the bytes of [`want`](Self::want). Dropping it gives them back; by then the last I/O has returned.
+pub(super) struct Lease {
+    live: Arc<Live>,
+    pub(super) number: u64,
+    /// The bytes that were missing when the lease was taken.
+    pub(super) want: RangeSet,
+    pub(super) cancel: CancellationToken,
+    pub(super) nudge: Arc<Notify>,
+    pub(super) saves: watch::Sender<u64>,
+    pub(super) last_byte: Arc<LastByte>,
+}
+
+impl Live {
+    /// Leases what is missing of `asked`. Writers in the way are displaced; in a sequential upload every other one is.
+    pub(super) async fn lease(
+        self: &Arc<Self>,
+        asked: Option<ByteRange>,
+        max_parallel: usize,
+    ) -> Result<Lease> {
+        let deadline = Instant::now() + DISPLACE_WITHIN;
+        let number = {
+            let mut state = self.state();
+            state.next_writer += 1;
+            state.next_writer
+        };
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(lease) = self.try_lease(number, asked, max_parallel)? {
+                return Ok(lease);
+            }
+            if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                return Err(EngineError::Unavailable {
+                    retry_after: Duration::from_secs(1),
+                    source: "an older request of this range could not be saved in time".into(),
+                });
+            }
+        }
+    }
+
+    /// Ends every writer and waits until they have saved what they hold.
+    pub(super) async fn displace_all(&self) -> Result<()> {
+        let deadline = Instant::now() + DISPLACE_WITHIN;
+        let newest = self.state().next_writer;
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let state = self.state();
+                let mut older = state
+                    .writers
+                    .iter()
+                    .filter(|writer| writer.number <= newest)
+                    .peekable();
+                if older.peek().is_none() {
+                    return Ok(());
+                }
+                for writer in older {
+                    writer.displace();
+                }
+            }
+            if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                return Err(EngineError::Unavailable {
+                    retry_after: Duration::from_secs(1),
+                    source: "an older request could not be saved in time".into(),
+                });
+            }
+        }
+    }
+
+    fn try_lease(
+        self: &Arc<Self>,
+        number: u64,
+        asked: Option<ByteRange>,
+        max_parallel: usize,
+    ) -> Result<Option<Lease>> {
+        let mut state = self.state();
+        if state.lost {
+            return Err(EngineError::Displaced);
+        }
+        let sequential = state.snapshot.upload.declared.sequential;
+        let want: RangeSet = asked
+            .map(|asked| state.snapshot.received.gaps(asked).collect())
+            .unwrap_or_default();
+        let in_the_way = |writer: &&WriterEntry| {
+            !want.is_empty()
+                && (sequential
+                    || want
+                        .iter()
+                        .any(|gap| writer.want.overlapping(gap).next().is_some()))
+        };
+        let damped = is_damped(&mut state);
+        let mut displaced = 0;
+        for writer in state.writers.iter().filter(in_the_way) {
+            if writer.number > number
+                || (damped && !writer.cancel.is_cancelled() && writer.last_byte.age() < FLOWING)
+            {
+                return Err(EngineError::Displaced);
+            }
+            displaced += usize::from(writer.displace());
+        }
+        state
+            .displaced_at
+            .extend(std::iter::repeat_n(Instant::now(), displaced));
+        if state.writers.iter().any(|writer| in_the_way(&writer)) {
+            return Ok(None);
+        }
+        if let Some(asked) = asked
+            && sequential
+            && asked.start() > state.snapshot.received.contiguous().get()
+        {
+            return Err(EngineError::OutOfOrder {
+                expected: state.snapshot.received.contiguous(),
+            });
+        }
+        if state
+            .writers
+            .iter()
+            .filter(|writer| !writer.cancel.is_cancelled())
+            .count()
+            >= max_parallel
+        {
+            return Err(EngineError::TooManyChunks { max: max_parallel });
+        }
+        let (saves, saved) = watch::channel(0);
+        let lease = Lease {
+            live: Arc::clone(self),
+            number,
+            want: want.clone(),
+            cancel: CancellationToken::new(),
+            nudge: Arc::default(),
+            saves,
+            last_byte: Arc::new(LastByte::new()),
+        };
+        state.writers.push(WriterEntry {
+            number,
+            want,
+            cancel: lease.cancel.clone(),
+            nudge: Arc::clone(&lease.nudge),
+            saves: saved,
+            last_byte: Arc::clone(&lease.last_byte),
+        });
+        Ok(Some(lease))
+    }
+}
+
+impl WriterEntry {
+    /// Tells the writer to go; whether that is news to it.
+    fn displace(&self) -> bool {
+        let news = !self.cancel.is_cancelled();
+        if news {
+            self.cancel.cancel();
+            metrics::counter!("jumar_displaced_total").increment(1);
+        }
+        news
+    }
+}
+
+fn is_damped(state: &mut State) -> bool {
+    state
+        .displaced_at
+        .retain(|at| at.elapsed() < DAMPING_WINDOW);
+    state.displaced_at.len() >= DAMPING_COUNT
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut state = self.live.state();
+        state.writers.retain(|writer| writer.number != self.number);
+        if state.hash_owner == Some(HashOwner::Writer(self.number)) {
+            state.hash_owner = None;
+        }
+        drop(state);
+        self.live.touch();
+        self.live.changed.notify_waiters();
+    }
+}

@@ -1,0 +1,433 @@
+//! Uploads that this process works on: what the catalog knows of them, and who is at work.
+//!
+//! An upload comes into memory with the first request that touches it, under an epoch of its own, and leaves some time
+//! after the last. The committed facts here are only ever changed after the catalog has them.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::hasher::Hasher;
+use super::lease::WriterEntry;
+use super::{EngineError, Inner, Result};
+use crate::catalog::{CatalogError, Commit};
+use crate::model::upload::{Epoch, HashPoint, Protocol, Snapshot, StoreUploadId};
+use crate::model::{
+    ByteRange, KeyHash, Length, Offset, PartNumber, PartReceipt, Plan, StoreKey, Timestamp, Upload,
+    UploadId, UploadKey, UploadState,
+};
+
+/// How long an upload that nobody touches stays in memory, and how long where there are many.
+const IDLE: Duration = Duration::from_secs(60);
+const IDLE_AMONG_MANY: Duration = Duration::from_secs(1);
+/// So many uploads in memory are many.
+const MANY: usize = 4096;
+
+/// An upload that this process owns.
+pub(super) struct Live {
+    pub(super) id: UploadId,
+    pub(super) plan: Plan,
+    pub(super) store_key: StoreKey,
+    pub(super) created_at: Timestamp,
+    key_hash: KeyHash,
+    state: Mutex<State>,
+    /// Held while the multipart upload is begun, so that there is one.
+    pub(super) beginning: tokio::sync::Mutex<()>,
+    /// Held while the upload turns to assembling, so that it happens once.
+    pub(super) turning: tokio::sync::Mutex<()>,
+    /// A writer left, a cell came free, or the upload was lost.
+    pub(super) changed: Notify,
+}
+
+/// What changes while an upload is worked on.
+pub(super) struct State {
+    /// What the catalog has, but for a length that is committed with the next bytes.
+    pub(super) snapshot: Snapshot,
+    pub(super) writers: Vec<WriterEntry>,
+    pub(super) next_writer: u64,
+    /// Who hashes on from the committed hash point.
+    pub(super) hash_owner: Option<HashOwner>,
+    /// Cells with a call to the store on its way. Each has one at a time.
+    pub(super) busy: BTreeSet<PartNumber>,
+    /// Cells with bytes in the tail.
+    pub(super) spooled: BTreeSet<PartNumber>,
+    pub(super) displaced_at: VecDeque<Instant>,
+    pub(super) settling: bool,
+    pub(super) finishing: Option<watch::Receiver<Option<super::complete::Finished>>>,
+    /// The catalog knows that something is put in one piece under the store key.
+    pub(super) object_announced: bool,
+    /// Another process took it over, or it has ended.
+    pub(super) lost: bool,
+    last_used: Instant,
+}
+
+/// Who hashes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HashOwner {
+    Writer(u64),
+    Settler,
+}
+
+/// What a commit adds. See [`Commit`].
+#[derive(Default)]
+pub(super) struct Change {
+    pub(super) received: Vec<ByteRange>,
+    pub(super) parts: Vec<PartReceipt>,
+    pub(super) hash: Option<HashPoint>,
+    pub(super) readback: bool,
+}
+
+impl Live {
+    pub(super) fn new(snapshot: Snapshot) -> Self {
+        let upload = &snapshot.upload;
+        let spooled = match upload.plan {
+            Plan::OneCell => BTreeSet::new(),
+            plan => snapshot
+                .received
+                .iter()
+                .flat_map(|range| plan.cells(range, upload.length))
+                .map(|cell| cell.number)
+                .filter(|number| !snapshot.parts.contains_key(number))
+                .collect(),
+        };
+        Self {
+            id: upload.id,
+            plan: upload.plan,
+            store_key: upload.store_key.clone(),
+            created_at: upload.created_at,
+            key_hash: upload.key_hash,
+            beginning: tokio::sync::Mutex::default(),
+            turning: tokio::sync::Mutex::default(),
+            changed: Notify::new(),
+            state: Mutex::new(State {
+                snapshot,
+                writers: Vec::new(),
+                next_writer: 0,
+                hash_owner: None,
+                busy: BTreeSet::new(),
+                spooled,
+                displaced_at: VecDeque::new(),
+                settling: false,
+                finishing: None,
+                object_announced: false,
+                lost: false,
+                last_used: Instant::now(),
+            }),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        self.state().snapshot.upload.protocol
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.state().snapshot.upload.epoch
+    }
+
+    pub(super) fn length(&self) -> Option<Length> {
+        self.state().snapshot.upload.length
+    }
+
+    pub(super) fn offset(&self) -> Offset {
+        self.state().snapshot.received.contiguous()
+    }
+
+    pub(super) fn expires_at(&self) -> Timestamp {
+        self.state().snapshot.upload.expires_at
+    }
+
+    pub(super) fn store_upload_id(&self) -> Option<StoreUploadId> {
+        self.state().snapshot.upload.store_upload_id.clone()
+    }
+
+    /// Remembers something durably, and then here.
+    pub(super) async fn commit(&self, engine: &Inner, change: Change) -> Result<()> {
+        let now = engine.clock.now();
+        let expires_at = engine.expiry(self.created_at, now);
+        let commit = {
+            let state = self.state();
+            let upload = &state.snapshot.upload;
+            Commit {
+                id: self.id,
+                epoch: upload.epoch,
+                received: change.received.clone(),
+                parts: change.parts.clone(),
+                hash: change.hash.clone(),
+                length: upload.length,
+                readback: change.readback,
+                boot: engine.boot.clone(),
+                now,
+                expires_at: (!change.received.is_empty()).then_some(expires_at),
+            }
+        };
+        engine
+            .catalog
+            .commit(commit)
+            .await
+            .map_err(|error| self.catalog_failed(error))?;
+        let mut state = self.state();
+        let Snapshot {
+            upload,
+            received,
+            parts,
+        } = &mut state.snapshot;
+        if !change.received.is_empty() {
+            upload.expires_at = expires_at;
+            if upload.state == UploadState::Pending {
+                upload.state = UploadState::Uploading;
+            }
+        }
+        for range in change.received {
+            received.insert(range);
+        }
+        parts.extend(change.parts.into_iter().map(|part| (part.number, part)));
+        upload.readback |= change.readback;
+        if let Some(hash) = change.hash {
+            upload.hash = hash;
+        }
+        if let Some(boot) = &engine.boot {
+            upload.boot.clone_from(boot);
+        }
+        Ok(())
+    }
+
+    /// What an error of the catalog means for an upload that is worked on: lost, if another has it.
+    pub(super) fn catalog_failed(&self, error: CatalogError) -> EngineError {
+        if matches!(error, CatalogError::Stale | CatalogError::NotFound) {
+            self.lose();
+        }
+        error.into()
+    }
+
+    /// Ends all work on it here: another process has it, or it has ended.
+    pub(super) fn lose(&self) {
+        let mut state = self.state();
+        state.lost = true;
+        for writer in &state.writers {
+            writer.cancel.cancel();
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Tells every writer to commit what it has, and waits for them, but not longer than `within`.
+    pub(super) async fn save_writers(&self, within: Duration) {
+        let waiting: Vec<_> = {
+            let state = self.state();
+            state
+                .writers
+                .iter()
+                .map(|writer| {
+                    let mut saves = writer.saves.clone();
+                    saves.borrow_and_update();
+                    writer.nudge.notify_one();
+                    saves
+                })
+                .collect()
+        };
+        let all = async {
+            for mut saves in waiting {
+                // An error means that the writer is gone, and has saved what it had.
+                let _ = saves.changed().await;
+            }
+        };
+        let _ = tokio::time::timeout(within, all).await;
+    }
+
+    pub(super) fn touch(&self) {
+        self.state().last_used = Instant::now();
+    }
+
+    fn is_idle(&self, after: Duration) -> bool {
+        let state = self.state();
+        let at_work = !state.writers.is_empty()
+            || state.settling
+            || state.finishing.is_some()
+            || !state.busy.is_empty();
+        state.lost || (!at_work && state.last_used.elapsed() > after)
+    }
+}
+
+/// An upload that a request found.
+pub(super) enum Opened {
+    /// Bytes may still come, or it is being finished.
+    Live(Arc<Live>),
+    /// Nothing will change any more.
+    Ended(Box<Upload>),
+}
+
+/// The uploads in memory.
+#[derive(Default)]
+pub(super) struct Registry {
+    slots: Mutex<HashMap<UploadId, Arc<Slot>>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    live: tokio::sync::Mutex<Option<Arc<Live>>>,
+}
+
+impl Registry {
+    fn slots(&self) -> MutexGuard<'_, HashMap<UploadId, Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The upload, if it is in memory and still ours.
+    pub(super) async fn get(&self, id: UploadId) -> Option<Arc<Live>> {
+        let slot = self.slots().get(&id).cloned()?;
+        let live = slot.live.lock().await.clone()?;
+        let lost = live.state().lost;
+        (!lost).then_some(live)
+    }
+
+    /// Puts an upload in that this process owns already. One that was there under an older epoch is lost.
+    pub(super) async fn insert(&self, snapshot: Snapshot) -> Arc<Live> {
+        let live = Arc::new(Live::new(snapshot));
+        let (slot, many) = {
+            let mut slots = self.slots();
+            let slot = Arc::clone(slots.entry(live.id).or_default());
+            (
+                slot,
+                slots.len() > MANY && slots.len().is_multiple_of(MANY / 4),
+            )
+        };
+        if many {
+            self.sweep();
+        }
+        if let Some(old) = slot.live.lock().await.replace(Arc::clone(&live)) {
+            old.lose();
+        }
+        live
+    }
+
+    /// Forgets an upload that has ended.
+    pub(super) fn remove(&self, live: &Live) {
+        live.lose();
+        let mut slots = self.slots();
+        let is_this = |slot: &Arc<Slot>| {
+            slot.live.try_lock().is_ok_and(|place| {
+                place
+                    .as_deref()
+                    .is_none_or(|other| std::ptr::eq(other, live))
+            })
+        };
+        if slots.get(&live.id).is_some_and(is_this) {
+            slots.remove(&live.id);
+        }
+    }
+
+    /// Forgets what nobody has touched for a while.
+    pub(super) fn sweep(&self) {
+        let mut slots = self.slots();
+        let idle = if slots.len() > MANY {
+            IDLE_AMONG_MANY
+        } else {
+            IDLE
+        };
+        slots.retain(|_, slot| {
+            let Ok(mut live) = slot.live.try_lock() else {
+                return true;
+            };
+            if live
+                .as_ref()
+                .is_some_and(|live| Arc::strong_count(live) == 1 && live.is_idle(idle))
+            {
+                *live = None;
+            }
+            // A slot that someone else holds is about to be filled.
+            live.is_some() || Arc::strong_count(slot) > 1
+        });
+    }
+}
+
+impl Inner {
+    /// Finds an upload by its id and key, and takes it over if it can still change. The key is checked before anything
+    /// else happens, and a wrong one looks like no upload.
+    pub(super) async fn open(&self, id: UploadId, key: &UploadKey) -> Result<Opened> {
+        let key_hash = key.hash();
+        if let Some(live) = self.registry.get(id).await {
+            if live.key_hash != key_hash {
+                return Err(EngineError::NotFound);
+            }
+            check_expiry(
+                Some(&live),
+                &live.state().snapshot.upload.clone(),
+                self.clock.now(),
+            )?;
+            live.touch();
+            return Ok(Opened::Live(live));
+        }
+        let snapshot = self.catalog.load(id).await?.ok_or(EngineError::NotFound)?;
+        if snapshot.upload.key_hash != key_hash {
+            return Err(EngineError::NotFound);
+        }
+        check_expiry(None, &snapshot.upload, self.clock.now())?;
+        if snapshot.upload.state.has_ended() {
+            return Ok(Opened::Ended(Box::new(snapshot.upload)));
+        }
+        let slot = Arc::clone(self.registry.slots().entry(id).or_default());
+        let mut place = slot.live.lock().await;
+        if let Some(live) = place.as_ref().filter(|live| !live.state().lost) {
+            return Ok(Opened::Live(Arc::clone(live)));
+        }
+        let snapshot = self.catalog.claim(id, self.clock.now()).await?;
+        if snapshot.upload.state.has_ended() {
+            return Ok(Opened::Ended(Box::new(snapshot.upload)));
+        }
+        let live = Arc::new(Live::new(self.distrust(snapshot)));
+        *place = Some(Arc::clone(&live));
+        Ok(Opened::Live(live))
+    }
+
+    /// What is known of an upload, without taking it over.
+    pub(super) async fn peek(
+        &self,
+        id: UploadId,
+        key: &UploadKey,
+    ) -> Result<(Option<Arc<Live>>, Snapshot)> {
+        if let Some(live) = self.registry.get(id).await {
+            if live.key_hash != key.hash() {
+                return Err(EngineError::NotFound);
+            }
+            live.touch();
+            let snapshot = live.state().snapshot.clone();
+            return Ok((Some(live), snapshot));
+        }
+        let snapshot = self.catalog.load(id).await?.ok_or(EngineError::NotFound)?;
+        if snapshot.upload.key_hash != key.hash() {
+            return Err(EngineError::NotFound);
+        }
+        Ok((None, snapshot))
+    }
+
+    /// A hash state that cannot be gone on from is dropped, and hashing starts again: it is of another version, or of bytes
+    /// that were not synced and written under another boot of the machine, of which a power cut may have left something else.
+    pub(super) fn distrust(&self, mut snapshot: Snapshot) -> Snapshot {
+        let upload = &mut snapshot.upload;
+        let other_boot = !upload.boot.is_empty() && upload.boot != self.this_boot;
+        if other_boot || Hasher::at(&upload.declared.digests, &upload.hash).is_none() {
+            upload.hash = HashPoint {
+                offset: Offset(0),
+                state: Vec::new(),
+            };
+        }
+        snapshot
+    }
+}
+
+/// An upload past its expiry is gone, whether the pruner has come by or not; but not while somebody writes to it.
+pub(super) fn check_expiry(live: Option<&Live>, upload: &Upload, now: Timestamp) -> Result<()> {
+    let written_to = live.is_some_and(|live| !live.state().writers.is_empty());
+    if upload.state.takes_bytes() && upload.expires_at <= now && !written_to {
+        Err(EngineError::Gone)
+    } else {
+        Ok(())
+    }
+}

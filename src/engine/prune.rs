@@ -1,0 +1,275 @@
+//! Cleaning up after those who never come back.
+//!
+//! Works in small batches, claims before it deletes, repeats what a late call could undo, and touches only what the catalog
+//! recorded. Safe beside running servers: inside the server by cron, outside by `jumar prune`, the same code.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tokio::time::Instant;
+
+use super::{Inner, PruneReport, Result};
+use crate::catalog::{Leftover, Owner};
+use crate::model::{StoreKey, Timestamp, UploadId};
+use crate::store::{FoundMultipart, Parts, Shape};
+
+const BATCH: u32 = 500;
+/// How many ended uploads are swept at once: each costs calls to the store.
+const SWEEPS: usize = 16;
+/// The wall clock may be off from the monotonic one by this much before it counts as a jump.
+const JUMP: Duration = Duration::from_secs(300);
+/// How many jobs of one kind a round looks at: the rest waits for the next.
+const MOST: u64 = 1_000_000;
+
+/// Notices jumps of the wall clock.
+pub(super) struct JumpGuard(Mutex<(Timestamp, Instant)>);
+
+impl JumpGuard {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self(Mutex::new((now, Instant::now())))
+    }
+
+    /// Whether the wall clock has jumped since the last call.
+    fn jumped(&self, now: Timestamp) -> bool {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (wall, monotonic) = *seen;
+        *seen = (now, Instant::now());
+        let passed = monotonic.elapsed();
+        let expected = wall.after(passed);
+        now.since(expected).max(expected.since(now)) > JUMP
+    }
+}
+
+impl Inner {
+    pub(super) async fn prune(&self, dry_run: bool) -> Result<PruneReport> {
+        let now = self.clock.now();
+        let mut report = PruneReport::default();
+        let spool = std::sync::Arc::clone(&self.spool);
+        if let Err(error) = super::settle::blocking(move || spool.keep_reserve()).await {
+            tracing::warn!(%error, "the reserve file could not be kept");
+        }
+        if self.jumps.jumped(now) {
+            tracing::warn!("the wall clock has jumped; nothing is expired this time");
+        } else {
+            self.expire(now, dry_run, &mut report).await?;
+        }
+        self.sweep_leftovers(now, dry_run, &mut report).await?;
+        self.sweep_files(dry_run, &mut report).await?;
+        if let Shape::Parts(parts) = self.store.shape() {
+            self.sweep_multipart(parts, now, dry_run, &mut report)
+                .await?;
+        }
+        self.purge(now, dry_run, &mut report).await?;
+        report.count();
+        Ok(report)
+    }
+
+    async fn expire(&self, now: Timestamp, dry_run: bool, report: &mut PruneReport) -> Result<()> {
+        if dry_run {
+            report.expired = self.catalog.expired(now, u32::MAX).await?.len() as u64;
+            return Ok(());
+        }
+        while report.expired < MOST {
+            let due = self.catalog.expired(now, BATCH).await?;
+            let mut idle = Vec::with_capacity(due.len());
+            for id in due {
+                // A writer's next commit moves the expiry; it is not cut off for being slow.
+                if !self
+                    .registry
+                    .get(id)
+                    .await
+                    .is_some_and(|live| !live.state().writers.is_empty())
+                {
+                    idle.push(id);
+                }
+            }
+            let expired = self.catalog.expire(idle, now).await?;
+            if expired.is_empty() {
+                break;
+            }
+            report.expired += expired.len() as u64;
+            for id in expired {
+                if let Some(live) = self.registry.get(id).await {
+                    self.registry.remove(&live);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what ended uploads announced. The announcement is dropped once that was done so late that no call from
+    /// before the end can still land.
+    async fn sweep_leftovers(
+        &self,
+        now: Timestamp,
+        dry_run: bool,
+        report: &mut PruneReport,
+    ) -> Result<()> {
+        let mut after: Option<UploadId> = None;
+        loop {
+            let page = self.catalog.leftovers(after, BATCH).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
+            if dry_run {
+                report.swept += page.len() as u64;
+                continue;
+            }
+            let mut sweeps = futures_util::stream::iter(page)
+                .map(|leftover| self.sweep_one(leftover, now))
+                .buffer_unordered(SWEEPS);
+            while let Some(outcome) = sweeps.next().await {
+                match outcome {
+                    Ok(aborted) => {
+                        report.swept += 1;
+                        report.multipart_aborted += aborted;
+                    }
+                    Err(error) => {
+                        report.failed += 1;
+                        tracing::warn!(%error, "what an ended upload left could not be removed this time");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep_one(&self, leftover: Leftover, now: Timestamp) -> Result<u64> {
+        let Leftover {
+            id,
+            completed,
+            ended_at,
+            intents,
+        } = leftover;
+        let aborted = self.sweep_intents(&intents, completed).await?;
+        if now >= ended_at.after(self.settings.orphan_grace) {
+            self.catalog
+                .settle(id, intents.into_iter().map(|intent| intent.kind).collect())
+                .await?;
+        }
+        Ok(aborted)
+    }
+
+    /// Removes files of ended uploads. What the catalog does not know is not ours to judge.
+    async fn sweep_files(&self, dry_run: bool, report: &mut PruneReport) -> Result<()> {
+        let mut ids = self.spool.uploads();
+        if let Shape::InPlace(files) = self.store.shape() {
+            ids.extend(files.staged().await?);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        for batch in ids.chunks(BATCH as usize) {
+            let known = self.catalog.known_among(batch.to_vec()).await?;
+            report.foreign += (batch.len() - known.len()) as u64;
+            for upload in known.into_iter().filter(|upload| upload.ended) {
+                if dry_run {
+                    report.files_removed += 1;
+                    continue;
+                }
+                match self.remove_files(upload.id).await {
+                    Ok(files) => report.files_removed += files.max(1),
+                    Err(error) => {
+                        report.failed += 1;
+                        tracing::warn!(upload = %upload.id, %error, "a file of an ended upload could not be removed this time");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Aborts multipart uploads under keys of ours that no upload goes on with, and counts the ones that are not ours.
+    async fn sweep_multipart(
+        &self,
+        parts: &dyn Parts,
+        now: Timestamp,
+        dry_run: bool,
+        report: &mut PruneReport,
+    ) -> Result<()> {
+        let mut after: Option<FoundMultipart> = None;
+        loop {
+            let page = match parts.multipart_uploads(after.as_ref(), BATCH).await {
+                Ok(page) => page,
+                Err(error) => {
+                    report.failed += 1;
+                    tracing::warn!(%error, "the store's multipart uploads could not be listed this time");
+                    return Ok(());
+                }
+            };
+            let Some(last) = page.last().cloned() else {
+                return Ok(());
+            };
+            let keys: Vec<StoreKey> = page.iter().map(|found| found.key.clone()).collect();
+            let owners: HashMap<StoreKey, Owner> = self
+                .catalog
+                .owners(keys)
+                .await?
+                .into_iter()
+                .map(|owner| (owner.key.clone(), owner))
+                .collect();
+            for found in &page {
+                let Some(owner) = owners.get(&found.key) else {
+                    report.foreign += 1;
+                    continue;
+                };
+                if !self.is_orphan(found, owner, now) {
+                    continue;
+                }
+                if dry_run {
+                    report.multipart_aborted += 1;
+                    continue;
+                }
+                match parts.abort(&found.key, &found.id).await {
+                    Ok(()) => report.multipart_aborted += 1,
+                    Err(error) => {
+                        report.failed += 1;
+                        tracing::warn!(key = %found.key, %error, "an orphaned multipart upload could not be aborted this time");
+                    }
+                }
+            }
+            if page.len() < BATCH as usize {
+                return Ok(());
+            }
+            after = Some(last);
+        }
+    }
+
+    fn is_orphan(&self, found: &FoundMultipart, owner: &Owner, now: Timestamp) -> bool {
+        let superseded = owner.upload.ended || owner.store_upload_id.as_ref() != Some(&found.id);
+        let grace = self.settings.orphan_grace;
+        superseded && found.initiated.is_none_or(|at| now >= at.after(grace))
+    }
+
+    async fn purge(&self, now: Timestamp, dry_run: bool, report: &mut PruneReport) -> Result<()> {
+        let before = now.before(self.settings.retention);
+        if dry_run {
+            report.purged = self.catalog.count_ended(before).await?;
+            return Ok(());
+        }
+        while report.purged < MOST {
+            let purged = self.catalog.purge_ended(before, BATCH).await?;
+            report.purged += purged;
+            if purged == 0 {
+                break;
+            }
+        }
+        while self.catalog.purge_records(now, before, BATCH).await? > 0 {}
+        Ok(())
+    }
+}
+
+impl PruneReport {
+    fn count(&self) {
+        let kinds = [
+            ("expired", self.expired),
+            ("purged", self.purged),
+            ("swept", self.swept),
+            ("multipart", self.multipart_aborted),
+            ("file", self.files_removed),
+        ];
+        for (kind, count) in kinds {
+            metrics::counter!("jumar_pruned_total", "kind" => kind).increment(count);
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The tail: bytes that are here to stay but do not fill a part yet.
+//!
+//! One spool file a cell, named after the upload and the part number, written at positions like a staged object. So the
+//! catalog need not record tails: a received byte is in its part if the part's receipt is there, else in its cell's file. A
+//! file is removed only after the receipt of its part is committed, or after its upload has ended.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::file::{LocalFile, StagedFile, io_error};
+use super::{Result, StoreError};
+use crate::model::{PartNumber, UploadId};
+
+/// Kept aside, and let go when the disk is full, so that the catalog can commit what frees space.
+const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
+const RESERVE_NAME: &str = "reserve";
+
+/// This node's spool folder. All calls that touch files block.
+pub struct Spool {
+    root: PathBuf,
+    max_bytes: u64,
+    power: bool,
+    cells: Mutex<Cells>,
+}
+
+#[derive(Default)]
+struct Cells {
+    bytes: BTreeMap<(UploadId, PartNumber), u64>,
+    used: u64,
+}
+
+impl Spool {
+    /// Opens the folder, making it if need be, and counts what is in it. With `power`, names and bytes are synced.
+    pub fn open(root: &Path, max_bytes: u64, power: bool) -> Result<Self> {
+        std::fs::create_dir_all(root).map_err(io_error)?;
+        let mut cells = Cells::default();
+        for entry in std::fs::read_dir(root).map_err(io_error)? {
+            let entry = entry.map_err(io_error)?;
+            if let Some(cell) = entry.file_name().to_str().and_then(parse_name) {
+                let bytes = entry.metadata().map_err(io_error)?.len();
+                cells.used += bytes;
+                cells.bytes.insert(cell, bytes);
+            }
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            max_bytes,
+            power,
+            cells: Mutex::new(cells),
+        })
+    }
+
+    fn cells(&self) -> MutexGuard<'_, Cells> {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path(&self, id: UploadId, number: PartNumber) -> PathBuf {
+        self.root.join(format!("{id}.{number}"))
+    }
+
+    /// Sets room aside for bytes of a cell that are about to be written; `false` if the spool is full. The room is given back when the
+    /// cell's file is removed.
+    #[must_use]
+    pub fn reserve(&self, id: UploadId, number: PartNumber, bytes: u64) -> bool {
+        let mut cells = self.cells();
+        if cells.used + bytes > self.max_bytes {
+            return false;
+        }
+        cells.used += bytes;
+        *cells.bytes.entry((id, number)).or_default() += bytes;
+        true
+    }
+
+    /// The file of a cell, made if it is not there. Two handles write to the same bytes.
+    pub fn open_cell(&self, id: UploadId, number: PartNumber) -> Result<Arc<dyn StagedFile>> {
+        let path = self.path(id, number);
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let file = OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .open(&path)
+                    .map_err(io_error)?;
+                if self.power {
+                    File::open(&self.root)
+                        .and_then(|root| root.sync_all())
+                        .map_err(io_error)?;
+                }
+                file
+            }
+            opened => opened.map_err(io_error)?,
+        };
+        Ok(Arc::new(LocalFile::new(file, false)))
+    }
+
+    /// The file of a cell that was written to; `NotFound` if it is not there.
+    pub fn existing_cell(&self, id: UploadId, number: PartNumber) -> Result<Arc<dyn StagedFile>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.path(id, number))
+            .map_err(io_error)?;
+        Ok(Arc::new(LocalFile::new(file, false)))
+    }
+
+    /// Removes a cell's file and gives its room back. Repeatable.
+    pub fn remove_cell(&self, id: UploadId, number: PartNumber) -> Result<()> {
+        match std::fs::remove_file(self.path(id, number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(error)),
+            _ => {}
+        }
+        let mut cells = self.cells();
+        if let Some(bytes) = cells.bytes.remove(&(id, number)) {
+            cells.used -= bytes;
+        }
+        Ok(())
+    }
+
+    /// Removes everything of one upload; returns how many files. Repeatable.
+    pub fn remove_upload(&self, id: UploadId) -> Result<u64> {
+        let numbers: Vec<PartNumber> = {
+            let cells = self.cells();
+            let all = (id, PartNumber(0))..=(id, PartNumber(u32::MAX));
+            cells
+                .bytes
+                .range(all)
+                .map(|((_, number), _)| *number)
+                .collect()
+        };
+        for number in &numbers {
+            self.remove_cell(id, *number)?;
+        }
+        Ok(numbers.len() as u64)
+    }
+
+    /// The uploads that have something here.
+    #[must_use]
+    pub fn uploads(&self) -> Vec<UploadId> {
+        let mut ids: Vec<UploadId> = self.cells().bytes.keys().map(|(id, _)| *id).collect();
+        ids.dedup();
+        ids
+    }
+
+    /// How many bytes are in use.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.cells().used
+    }
+
+    /// How many bytes the disk below has left.
+    pub fn free_bytes(&self) -> Result<u64> {
+        free_bytes(&self.root)
+    }
+
+    /// Keeps the reserve file where there is room for it, and lets it go where there is none.
+    pub fn keep_reserve(&self) -> Result<()> {
+        let path = self.root.join(RESERVE_NAME);
+        let there = path.try_exists().map_err(io_error)?;
+        let free = self.free_bytes()?;
+        if there && free < RESERVE_BYTES {
+            std::fs::remove_file(&path).map_err(io_error)?;
+        } else if !there && free > 4 * RESERVE_BYTES {
+            let file = File::create(&path).map_err(io_error)?;
+            rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_BYTES)
+                .map_err(|error| io_error(error.into()))?;
+        }
+        Ok(())
+    }
+}
+
+/// How many bytes the disk under a path has left for us.
+pub fn free_bytes(path: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(path).map_err(|error| io_error(error.into()))?;
+    stat.f_bavail
+        .checked_mul(stat.f_frsize)
+        .ok_or_else(|| StoreError::Unavailable("the disk's size is not believable".into()))
+}
+
+fn parse_name(name: &str) -> Option<(UploadId, PartNumber)> {
+    let (id, number) = name.split_once('.')?;
+    Some((id.parse().ok()?, PartNumber(number.parse().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const ONE: PartNumber = PartNumber(1);
+
+    #[test]
+    fn bounded_and_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path(), 10, true).unwrap();
+        let id = UploadId::generate();
+        assert!(spool.reserve(id, ONE, 6));
+        assert!(!spool.reserve(id, PartNumber(2), 6));
+        spool
+            .open_cell(id, ONE)
+            .unwrap()
+            .write_at(0, &[Bytes::from_static(b"abcdef")])
+            .unwrap();
+        assert_eq!(spool.uploads(), [id]);
+        assert_eq!(spool.remove_upload(id).unwrap(), 1);
+        assert_eq!(spool.used_bytes(), 0);
+        assert!(spool.reserve(id, PartNumber(2), 6));
+    }
+
+    #[test]
+    fn never_back_what_was_spooled_is_there_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = UploadId::generate();
+        {
+            let spool = Spool::open(folder.path(), 100, true).unwrap();
+            assert!(spool.reserve(id, ONE, 6));
+            spool
+                .open_cell(id, ONE)
+                .unwrap()
+                .write_at(2, &[Bytes::from_static(b"cdef")])
+                .unwrap();
+        }
+        let spool = Spool::open(folder.path(), 100, true).unwrap();
+        assert_eq!((spool.uploads(), spool.used_bytes()), (vec![id], 6));
+        let mut buffer = [0; 4];
+        assert_eq!(
+            spool
+                .existing_cell(id, ONE)
+                .unwrap()
+                .read_at(2, &mut buffer)
+                .unwrap(),
+            4
+        );
+        assert_eq!(&buffer, b"cdef");
+        assert!(matches!(
+            spool.existing_cell(id, PartNumber(2)),
+            Err(StoreError::NotFound)
+        ));
+    }
+
+    #[test]
+    fn the_reserve_is_no_upload() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path(), 100, false).unwrap();
+        spool.keep_reserve().unwrap();
+        assert!(folder.path().join(RESERVE_NAME).exists());
+        assert_eq!(
+            Spool::open(folder.path(), 100, false).unwrap().used_bytes(),
+            0
+        );
+    }
+}

@@ -1,0 +1,15 @@
+//! End to end: the real binary, real sockets, a real disk, a real S3, and `kill -9`.
+//!
+//! The S3 tests take their server from `JUMAR_TEST_S3_*` and fail without: `scripts/test` starts one and sets them. A kill
+//! test goes through `JUMAR_E2E_ROUNDS` rounds a store, 10 if it is not set; 50 make a thorough run.
+
+mod cli;
+mod client;
+mod cut;
+mod drain;
+mod harness;
+mod kill;
+mod random;
+mod ranges;
+mod session;
+mod trouble;
