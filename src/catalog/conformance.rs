@@ -1,1 +1,1 @@
-//! Conformance.
+//! One suite.
