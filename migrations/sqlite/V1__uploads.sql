@@ -36,8 +36,9 @@ CREATE TABLE upload_sessions (
     CHECK ((failure_reason IS NOT NULL) = (state = 'failed'))
 ) STRICT;
 
--- One index for each thing that cron looks for; together the first two are what is open.
-CREATE INDEX upload_sessions_expiring ON upload_sessions (expires_at)
+-- One index for each thing that cron looks for; together the first two are what is open. The first has the state too,
+-- because SQLite looks at it again where the condition is not one value, and would look it up in the table.
+CREATE INDEX upload_sessions_expiring ON upload_sessions (expires_at, state)
     WHERE state IN ('pending', 'uploading');
 CREATE INDEX upload_sessions_assembling ON upload_sessions (held_until) WHERE state = 'assembling';
 CREATE INDEX upload_sessions_ended ON upload_sessions (ended_at) WHERE ended_at IS NOT NULL;

@@ -184,7 +184,9 @@ pub(crate) async fn ranges_come_back_as_the_model_has_them(catalog: Shared) {
         let id = pending(&catalog).await.id;
         let mut model = RangeSet::new();
         for received in commits {
-            received.iter().for_each(|range| model.insert(*range));
+            for range in &received {
+                model.insert(*range);
+            }
             let commit = Commit {
                 received,
                 ..nothing_of(id, FIRST)

@@ -22,14 +22,12 @@ pub(super) const PURGE_ENDED: &str = "DELETE FROM upload_sessions WHERE id IN (
     ORDER BY s.ended_at LIMIT ?2)";
 
 pub(super) fn count_ended(tx: &Connection, before: Timestamp) -> Result<u64> {
-    count(
-        tx,
-        "SELECT count(*) AS n FROM upload_sessions s
-         WHERE s.ended_at IS NOT NULL AND s.ended_at < ?1
-           AND NOT EXISTS (SELECT 1 FROM intents i WHERE i.upload_id = s.id)",
-        [before.0],
-    )
+    count(tx, COUNT_ENDED, [before.0])
 }
+
+pub(super) const COUNT_ENDED: &str = "SELECT count(*) AS n FROM upload_sessions s
+    WHERE s.ended_at IS NOT NULL AND s.ended_at < ?1
+      AND NOT EXISTS (SELECT 1 FROM intents i WHERE i.upload_id = s.id)";
 
 pub(super) fn purge_records(
     tx: &Connection,

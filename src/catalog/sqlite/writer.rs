@@ -157,3 +157,154 @@ fn run_all(
 fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::task::{Context, Waker};
+    use std::time::Duration;
+
+    use super::*;
+
+    fn tables() -> Connection {
+        let connection = Connection::open_in_memory().expect("opened");
+        connection
+            .execute_batch(
+                "PRAGMA foreign_keys = ON;
+                 CREATE TABLE parent (x PRIMARY KEY);
+                 CREATE TABLE child (x REFERENCES parent (x) DEFERRABLE INITIALLY DEFERRED);",
+            )
+            .expect("made");
+        connection
+    }
+
+    type Answer = oneshot::Receiver<Result<()>>;
+
+    fn job(sql: &'static str, fails: bool) -> (Box<dyn Job>, Answer) {
+        let (reply, answer) = oneshot::channel();
+        let work = move |tx: &Connection| {
+            tx.execute_batch(sql)?;
+            if fails {
+                Err(CatalogError::Stale)
+            } else {
+                Ok(())
+            }
+        };
+        let job = Operation {
+            work: Some(work),
+            result: None,
+            reply,
+        };
+        (Box::new(job), answer)
+    }
+
+    fn run(connection: &Connection, jobs: [(&'static str, bool); 3]) -> Vec<Result<()>> {
+        let (mut batch, answers): (Vec<_>, Vec<_>) =
+            jobs.into_iter().map(|(sql, fails)| job(sql, fails)).unzip();
+        let committed = transact(connection, &mut batch);
+        for job in batch {
+            job.answer(committed.clone());
+        }
+        answers
+            .into_iter()
+            .map(|mut answer| answer.try_recv().expect("answered"))
+            .collect()
+    }
+
+    fn parents(connection: &Connection) -> Vec<i64> {
+        connection
+            .prepare("SELECT x FROM parent ORDER BY x")
+            .expect("prepared")
+            .query_map([], |row| row.get(0))
+            .expect("read")
+            .collect::<rusqlite::Result<_>>()
+            .expect("read")
+    }
+
+    #[test]
+    fn one_that_fails_takes_only_its_own_changes_back() {
+        let connection = tables();
+        let answers = run(
+            &connection,
+            [
+                ("INSERT INTO parent VALUES (1)", false),
+                ("INSERT INTO parent VALUES (2)", true),
+                ("INSERT INTO parent VALUES (3)", false),
+            ],
+        );
+        assert!(matches!(
+            answers[..],
+            [Ok(()), Err(CatalogError::Stale), Ok(())]
+        ));
+        assert_eq!(parents(&connection), [1, 3]);
+    }
+
+    #[test]
+    fn a_commit_that_fails_fails_them_all_and_the_next_one_works() {
+        let connection = tables();
+        let answers = run(
+            &connection,
+            [
+                ("INSERT INTO parent VALUES (1)", false),
+                ("INSERT INTO child VALUES (7)", false),
+                ("INSERT INTO parent VALUES (3)", true),
+            ],
+        );
+        for answer in answers {
+            assert!(matches!(answer, Err(CatalogError::Unavailable(_))));
+        }
+        assert_eq!(parents(&connection), [0_i64; 0]);
+        let answers = run(
+            &connection,
+            [
+                ("INSERT INTO parent VALUES (1)", false),
+                ("", false),
+                ("", false),
+            ],
+        );
+        assert!(answers.iter().all(Result::is_ok));
+        assert_eq!(parents(&connection), [1]);
+    }
+
+    #[test]
+    fn a_transaction_that_was_taken_back_fails_them_all() {
+        let connection = tables();
+        let answers = run(
+            &connection,
+            [
+                ("INSERT INTO parent VALUES (1)", false),
+                ("ROLLBACK", false),
+                ("INSERT INTO parent VALUES (3)", false),
+            ],
+        );
+        for answer in answers {
+            assert!(matches!(answer, Err(CatalogError::Unavailable(_))));
+        }
+        assert_eq!(parents(&connection), [0_i64; 0]);
+    }
+
+    #[test]
+    fn what_is_queued_is_run_when_the_writer_is_dropped() {
+        let writer = Writer::start(tables()).expect("started");
+        let (go_on, may_go_on) = channel::<()>();
+        let (done, was_done) = channel::<()>();
+        {
+            let mut first = Box::pin(writer.run(move |_| {
+                may_go_on.recv().expect("told to go on");
+                Ok(())
+            }));
+            let mut second = Box::pin(writer.run(move |_| {
+                done.send(()).expect("somebody listens");
+                Ok(())
+            }));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(first.as_mut().poll(&mut context).is_pending());
+            assert!(second.as_mut().poll(&mut context).is_pending());
+        }
+        drop(writer);
+        go_on.send(()).expect("it waits");
+        was_done
+            .recv_timeout(Duration::from_secs(30))
+            .expect("it was run");
+    }
+}
