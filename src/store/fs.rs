@@ -432,10 +432,7 @@ mod tests {
             .delete(&"folder/secret".parse().unwrap())
             .await
             .unwrap();
-        assert_eq!(
-            fs::read(outside.path().join("secret")).unwrap(),
-            b"secret"
-        );
+        assert_eq!(fs::read(outside.path().join("secret")).unwrap(), b"secret");
     }
 
     #[tokio::test]

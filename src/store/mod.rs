@@ -153,8 +153,8 @@ pub trait Parts: Send + Sync {
     /// The size that all parts but the last have to share, if the store insists on equal parts.
     fn equal_parts(&self) -> bool;
 
-    /// Puts a whole object. Repeatable: the same bytes replace themselves. The receipt is of part 1, and covers all of it.
-    async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<PartReceipt>;
+    /// Puts a whole object, which may be empty. Repeatable: the same bytes replace themselves.
+    async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Stored>;
 
     /// Begins a multipart upload. Each call begins another one.
     async fn begin(&self, key: &StoreKey, about: &About) -> Result<StoreUploadId>;

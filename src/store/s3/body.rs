@@ -68,12 +68,10 @@ impl Body for PayloadBody {
                 *next += 1;
                 Poll::Ready(frame.map(Ok))
             }
-            Source::File(stream) => Pin::new(
-                stream
-                    .get_mut()
-                    .unwrap_or_else(PoisonError::into_inner),
-            )
-            .poll_next(context),
+            Source::File(stream) => {
+                Pin::new(stream.get_mut().unwrap_or_else(PoisonError::into_inner))
+                    .poll_next(context)
+            }
         };
         if let Poll::Ready(Some(Ok(bytes))) = &next {
             this.remaining = this.remaining.saturating_sub(bytes.len() as u64);

@@ -1,5 +1,6 @@
 //! The checksums that go with the bytes: computing them, combining them, and finding out which the store verifies.
 
+use async_trait::async_trait;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -54,32 +55,37 @@ impl Chosen {
         self.mode == ChecksumMode::Auto
     }
 
-    /// The checksum to send. `probe` tells of one kind whether the store verifies it; its errors are not remembered.
-    pub(super) async fn get(
-        &self,
-        probe: impl AsyncFn(PartChecksum) -> Result<bool>,
-    ) -> Result<Option<PartChecksum>> {
+    /// The checksum to send. The probe's errors are not remembered.
+    pub(super) async fn get(&self, probe: &dyn Probe) -> Result<Option<PartChecksum>> {
         match self.mode {
             ChecksumMode::Crc64Nvme => Ok(Some(PartChecksum::Crc64Nvme)),
             ChecksumMode::Crc32c => Ok(Some(PartChecksum::Crc32c)),
             ChecksumMode::Md5 => Ok(Some(PartChecksum::Md5)),
             ChecksumMode::None => Ok(None),
-            ChecksumMode::Auto => self
-                .found
-                .get_or_try_init(async || {
-                    for kind in BEST_FIRST {
-                        if probe(kind).await? {
-                            tracing::info!(checksum = kind.name(), "the store verifies checksums");
-                            return Ok(Some(kind));
-                        }
-                    }
-                    tracing::warn!("the store verifies no checksum that we know");
-                    Ok(None)
-                })
-                .await
-                .copied(),
+            ChecksumMode::Auto => {
+                let best = self.found.get_or_try_init(|| best(probe)).await?;
+                Ok(*best)
+            }
         }
     }
+}
+
+/// Tells whether the store verifies a kind of checksum.
+#[async_trait]
+pub(super) trait Probe: Send + Sync {
+    /// An error if it cannot be found out now.
+    async fn verifies(&self, kind: PartChecksum) -> Result<bool>;
+}
+
+async fn best(probe: &dyn Probe) -> Result<Option<PartChecksum>> {
+    for kind in BEST_FIRST {
+        if probe.verifies(kind).await? {
+            tracing::info!(checksum = kind.name(), "the store verifies checksums");
+            return Ok(Some(kind));
+        }
+    }
+    tracing::warn!("the store verifies no checksum that we know");
+    Ok(None)
 }
 
 /// The kinds, the one that we like best first: a CRC-64 of the parts combines to one of the whole.
@@ -181,12 +187,7 @@ pub(super) fn combined_crc64(parts: &[PartReceipt]) -> Option<String> {
         };
         let value = STANDARD.decode(value).ok()?;
         let value = u64::from_be_bytes(value.try_into().ok()?);
-        whole = crc_fast::checksum_combine(
-            CrcAlgorithm::Crc64Nvme,
-            whole,
-            value,
-            part.range.len(),
-        );
+        whole = crc_fast::checksum_combine(CrcAlgorithm::Crc64Nvme, whole, value, part.range.len());
     }
     (!parts.is_empty()).then(|| STANDARD.encode(whole.to_be_bytes()))
 }
@@ -200,7 +201,10 @@ mod tests {
     fn checksums_have_their_published_values() {
         let frames = [Bytes::from_static(b"1234"), Bytes::from_static(b"56789")];
         for (kind, value) in [
-            (PartChecksum::Crc64Nvme, 0xae8b_1486_0a79_9888_u64.to_be_bytes().to_vec()),
+            (
+                PartChecksum::Crc64Nvme,
+                0xae8b_1486_0a79_9888_u64.to_be_bytes().to_vec(),
+            ),
             (PartChecksum::Crc32c, 0xe306_9283_u32.to_be_bytes().to_vec()),
         ] {
             assert_eq!(of_frames(kind, &frames), STANDARD.encode(value));
@@ -242,16 +246,26 @@ mod tests {
         assert_eq!(common(&parts), Some(PartChecksum::Crc64Nvme));
     }
 
+    /// Answers what it is told, once each.
+    struct Script(std::sync::Mutex<Vec<Result<bool>>>);
+
+    #[async_trait]
+    impl Probe for Script {
+        async fn verifies(&self, _: PartChecksum) -> Result<bool> {
+            self.0.lock().unwrap().remove(0)
+        }
+    }
+
     #[tokio::test]
     async fn a_probe_that_failed_is_asked_again_and_an_answer_is_kept() {
         let chosen = Chosen::new(ChecksumMode::Auto);
-        let away = chosen
-            .get(async |_| Err(StoreError::Unavailable("away".into())))
-            .await;
-        assert!(away.is_err());
-        let found = chosen.get(async |kind| Ok(kind == PartChecksum::Crc32c)).await;
-        assert_eq!(found.unwrap(), Some(PartChecksum::Crc32c));
-        let kept = chosen.get(async |_| panic!("it is known")).await;
-        assert_eq!(kept.unwrap(), Some(PartChecksum::Crc32c));
+        let away = Err(StoreError::Unavailable("away".into()));
+        let script = Script(vec![away, Ok(false), Ok(true)].into());
+        assert!(chosen.get(&script).await.is_err());
+        for _ in 0..2 {
+            let found = chosen.get(&script).await;
+            assert_eq!(found.unwrap(), Some(PartChecksum::Crc32c));
+        }
+        assert!(script.0.lock().unwrap().is_empty());
     }
 }

@@ -76,7 +76,7 @@ impl Default for S3Config {
             checksum: ChecksumMode::Auto,
             equal_parts: false,
             sse: Sse::None,
-            attempt_timeout: Duration::from_secs(60),
+            attempt_timeout: Duration::from_mins(1),
             connect_timeout: Duration::from_secs(5),
             max_attempts: 4,
         }
@@ -114,16 +114,13 @@ impl S3Config {
 
 /// Builds the client. Asks nobody where endpoint or region, and the credentials, are given.
 pub(super) async fn build(config: &S3Config) -> Client {
-    let region = config.region.clone().or_else(|| {
-        config
-            .endpoint
-            .is_some()
-            .then(|| String::from("us-east-1"))
-    });
+    let region = config
+        .region
+        .clone()
+        .or_else(|| config.endpoint.is_some().then(|| String::from("us-east-1")));
     let mut builder = match (&config.access_key_id, &config.secret_access_key) {
-        (Some(id), Some(secret)) => aws_sdk_s3::config::Builder::new().credentials_provider(
-            Credentials::new(id, secret, None, None, "configuration"),
-        ),
+        (Some(id), Some(secret)) => aws_sdk_s3::config::Builder::new()
+            .credentials_provider(Credentials::new(id, secret, None, None, "configuration")),
         _ => {
             let mut loader = aws_config::defaults(BehaviorVersion::latest());
             if let Some(region) = region.clone() {
@@ -168,6 +165,9 @@ mod tests {
             ..S3Config::default()
         };
         let text = format!("{config:?}");
-        assert!(!text.contains("the-secret") && !text.contains("the-id"), "{text}");
+        assert!(
+            !text.contains("the-secret") && !text.contains("the-id"),
+            "{text}"
+        );
     }
 }

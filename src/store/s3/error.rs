@@ -49,7 +49,7 @@ impl Failure {
         Self { status, code, text }
     }
 
-    /// Whether the answer came from S3 itself and says that nothing of this name is there.
+    /// S3's own code, if the answer was one of S3.
     pub(super) fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
@@ -88,6 +88,7 @@ impl Failure {
                     | "InvalidDigest"
                     | "InvalidPart"
                     | "InvalidPartOrder"
+                    | "InvalidRange"
                     | "XAmzContentChecksumMismatch"
                     | "XAmzContentSHA256Mismatch",
                 ),
