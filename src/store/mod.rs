@@ -8,7 +8,9 @@
 //! A call whose future is dropped has happened or not. Calls repeat what is safe to repeat by themselves, within their own
 //! timeouts; [`StoreError`] tells the caller what to do next.
 
+pub mod call;
 pub mod check;
+#[doc(hidden)]
 pub mod conformance;
 pub mod faulty;
 pub mod file;
