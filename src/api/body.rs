@@ -18,7 +18,6 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::error::{Code, Problem};
 use crate::engine::{Body, BodyError};
-use crate::model::upload::Protocol;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -188,17 +187,13 @@ where
     let _ = tokio::time::timeout(limits.time, reading).await;
 }
 
-/// A body as the engine takes it. What arrives is counted for the protocol.
+/// A body as the engine takes it.
 #[must_use]
-pub fn for_engine(body: axum::body::Body, protocol: Protocol) -> Body {
-    let received = metrics::counter!("jumar_received_bytes_total", "protocol" => protocol.name());
-    Box::pin(body.into_data_stream().map(move |item| match item {
-        Ok(data) => {
-            received.increment(data.len() as u64);
-            Ok(data)
-        }
-        Err(error) => Err(BodyError::Cut(error.into_inner())),
-    }))
+pub fn for_engine(body: axum::body::Body) -> Body {
+    Box::pin(
+        body.into_data_stream()
+            .map(|item| item.map_err(|error| BodyError::Cut(error.into_inner()))),
+    )
 }
 
 /// Reads a small body whole.

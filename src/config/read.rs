@@ -61,6 +61,10 @@ pub(super) fn read(
         let Some(rest) = name.strip_prefix(PREFIX) else {
             continue;
         };
+        if !rest.contains("__") {
+            refuse_single_underscore(&known, &name, rest)?;
+            continue;
+        }
         let key = rest.to_ascii_lowercase().replace("__", ".");
         let value = variable(&known, &name, &key, &text)?;
         names.push((key.clone(), name));
@@ -76,7 +80,7 @@ pub(super) fn read(
 
 /// Where a key that turned out wrong later most likely stands.
 pub(super) fn place_of(file: Option<&Path>, key: &str) -> String {
-    let variable = format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "__"));
+    let variable = variable_of(key);
     if std::env::var_os(&variable).is_some() {
         return variable;
     }
@@ -158,6 +162,35 @@ fn variable(known: &Dict, name: &str, key: &str, text: &str) -> Result<Value, Co
         }
     }
     Err(unknown(section, name, &above, ""))
+}
+
+/// A variable without two underscores is none of ours: Kubernetes sets `JUMAR_PORT` and `JUMAR_SERVICE_HOST` for a service of
+/// this name. But one that would be a key's if it had them was meant for us.
+fn refuse_single_underscore(known: &Dict, name: &str, rest: &str) -> Result<(), ConfigError> {
+    let meant = rest.to_ascii_lowercase();
+    let mut keys = Vec::new();
+    all_keys(known, "", &mut keys);
+    match keys.iter().find(|key| key.replace('.', "_") == meant) {
+        Some(key) => Err(ConfigError {
+            place: name.to_owned(),
+            key: String::new(),
+            remedy: format!("is no key; write {}", variable_of(key)),
+        }),
+        None => Ok(()),
+    }
+}
+
+fn all_keys(section: &Dict, above: &str, keys: &mut Vec<String>) {
+    for (name, value) in section {
+        match value {
+            Value::Dict(_, deeper) => all_keys(deeper, &format!("{above}{name}."), keys),
+            _ => keys.push(format!("{above}{name}")),
+        }
+    }
+}
+
+fn variable_of(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "__"))
 }
 
 fn parse_like(default: &Value, text: &str) -> Result<Value, &'static str> {

@@ -63,6 +63,17 @@ fn the_environment_comes_before_the_file() {
 }
 
 #[test]
+fn variables_of_others_are_left_alone_and_typing_errors_are_not() {
+    let others = [
+        ("JUMAR_PORT", "tcp://10.0.0.1:80"),
+        ("JUMAR_SERVICE_HOST", "10.0.0.1"),
+    ];
+    assert_eq!(read("", &others), Ok(Config::default()));
+    let typo = read("", &[("JUMAR_SERVER_LISTEN", "0.0.0.0:80")]).expect_err("refused");
+    insta::assert_snapshot!(typo, @"JUMAR_SERVER_LISTEN: is no key; write JUMAR_SERVER__LISTEN");
+}
+
+#[test]
 fn an_unknown_key_names_its_file_and_the_nearest_known_one() {
     insta::assert_snapshot!(wrong("[server]\nlisten_adress = \"x\""), @"…/jumar.toml: server.listen_adress: there is no such key; the nearest is server.listen");
     insta::assert_snapshot!(wrong("[upload]\nx = 1"), @"…/jumar.toml: upload: there is no such key; the nearest is uploads");

@@ -4,4 +4,4 @@
 
 mod scheduler;
 
-pub use scheduler::{Jobs, check_schedule, count_pruned};
+pub use scheduler::{Jobs, check_schedule};

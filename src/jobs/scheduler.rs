@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
 
-use crate::engine::{Engine, PruneReport};
+use crate::engine::Engine;
 
 /// How often completions that nobody works on are looked for.
 const RECOVER_EVERY: Duration = Duration::from_secs(5);
@@ -69,7 +69,6 @@ impl Jobs {
 async fn prune(engine: &Engine) {
     match engine.prune(false).await {
         Ok(report) => {
-            count_pruned(&report);
             tracing::info!(
                 expired = report.expired,
                 purged = report.purged,
@@ -85,29 +84,16 @@ async fn prune(engine: &Engine) {
     }
 }
 
-/// Adds what a round of pruning did to the metrics.
-pub fn count_pruned(report: &PruneReport) {
-    for (kind, count) in [
-        ("expired", report.expired),
-        ("purged", report.purged),
-        ("swept", report.swept),
-        ("multipart_aborted", report.multipart_aborted),
-        ("files_removed", report.files_removed),
-        ("foreign", report.foreign),
-        ("failed", report.failed),
-    ] {
-        metrics::counter!("jumar_pruned_total", "kind" => kind).increment(count);
-    }
-}
-
 async fn recover(engine: Engine) {
     let mut ticks = tokio::time::interval(RECOVER_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut at_start = true;
     loop {
         ticks.tick().await;
-        if let Err(error) = engine.recover().await {
+        if let Err(error) = engine.recover(at_start).await {
             tracing::warn!(%error, "recovering failed; the next round tries again");
         }
+        at_start = false;
         match engine.open_uploads().await {
             #[expect(
                 clippy::cast_precision_loss,

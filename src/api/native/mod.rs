@@ -22,7 +22,6 @@ use super::error::Problem;
 use super::{body, content};
 use crate::engine::Engine;
 use crate::model::UploadId;
-use crate::model::upload::Protocol;
 use parse::Chunk;
 
 /// The most that a JSON body may have.
@@ -111,9 +110,7 @@ async fn chunk(State(native): Shared, id: Id, request: Request) -> Answer {
         Chunk::Write(write) => {
             // Until it is admitted the body is not touched: a client that awaits `100 Continue` sends nothing for a refusal.
             let admission = native.engine.admit(write).await?;
-            admission
-                .run(body::for_engine(body, Protocol::Native))
-                .await?
+            admission.run(body::for_engine(body)).await?
         }
         Chunk::Ask {
             credentials,
