@@ -8,7 +8,8 @@
 //! change an upload on behalf of a writer carry the writer's [`Epoch`] and fail with [`CatalogError::Stale`] if another
 //! process took the upload over or ended it.
 
-pub mod conformance;
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod sqlite;
 
 use std::time::Duration;
@@ -214,7 +215,8 @@ pub trait Catalog: Send + Sync + 'static {
     async fn claim(&self, id: UploadId, now: Timestamp) -> Result<Snapshot>;
 
     /// Remembers what a writer has made durable, all of it or nothing; `pending` becomes `uploading` when bytes are
-    /// received. Starts from pending, uploading and assembling, under the writer's epoch, else `Stale`. Repeating it changes nothing.
+    /// received. Starts from pending, uploading and assembling, under the writer's epoch, else `Stale`; so is a byte beyond
+    /// the length. Repeating it changes nothing.
     async fn commit(&self, commit: Commit) -> Result<()>;
 
     /// Announces what is about to be made. Repeated, it stays as it was. Starts from the writer's epoch in a state that
@@ -222,7 +224,8 @@ pub trait Catalog: Send + Sync + 'static {
     async fn announce(&self, intent: Intent, epoch: Epoch) -> Result<()>;
 
     /// Fills in what the store called the multipart upload that was announced, in the intent and in the upload. Starts
-    /// from the writer's epoch in a state that has not ended, else `Stale`. Repeated with another id, it is replaced.
+    /// from the writer's epoch in a state that has not ended, with the announcement there, else `Stale`. Repeated with
+    /// another id, it is replaced.
     async fn name_multipart(
         &self,
         id: UploadId,
@@ -231,7 +234,8 @@ pub trait Catalog: Send + Sync + 'static {
     ) -> Result<()>;
 
     /// Pending or uploading becomes assembling, with the length fixed and, in the same transaction, every byte of it
-    /// found to be received; else `Stale`. `digests` joins what was declared at creation. `until` is when others may take it over. Repeated: `Stale`.
+    /// found to be received, and none beyond; else `Stale`. `digests` joins what was declared at creation and may not
+    /// contradict it (`Stale`). `until` is when others may take it over. Repeated: `Stale`.
     async fn begin_assembly(
         &self,
         id: UploadId,
@@ -257,11 +261,13 @@ pub trait Catalog: Send + Sync + 'static {
         until: Timestamp,
     ) -> Result<Option<Snapshot>>;
 
-    /// Claims a final key for an upload, for good. Repeatable.
+    /// Claims a final key for an upload, for good. Repeatable. `Stale` if nobody has the key and the upload is not there or
+    /// has ended, so that no claim is left behind.
     async fn claim_key(&self, key: StoreKey, id: UploadId, now: Timestamp) -> Result<Claimed>;
 
     /// Assembling becomes completed: the object, the event `completed` and the new state in one transaction, the
-    /// intents listed in `settled` dropped. Starts from assembling under the epoch, else `Stale`; so it happens once.
+    /// intents listed in `settled` dropped. Starts from assembling under the epoch, with the object's key claimed for this
+    /// upload or for nobody (then it is now), else `Stale`; so it happens once. Parts are forgotten, ranges stay.
     async fn complete(
         &self,
         id: UploadId,
@@ -272,7 +278,7 @@ pub trait Catalog: Send + Sync + 'static {
     ) -> Result<()>;
 
     /// Assembling, pending or uploading becomes failed, with the event `failed`; its claimed key is given back. Starts
-    /// from the epoch, else `Stale`; so it happens once.
+    /// from the epoch, else `Stale`; so it happens once. Parts are forgotten, ranges stay.
     async fn fail(
         &self,
         id: UploadId,
@@ -281,14 +287,15 @@ pub trait Catalog: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<()>;
 
-    /// Pending or uploading becomes aborted, its epoch one up, with the event `aborted`. Repeatable. `NotFound` if there is none.
+    /// Pending or uploading becomes aborted, its epoch one up, with the event `aborted`; its ranges and parts are
+    /// forgotten. Repeatable. `NotFound` if there is none.
     async fn abort(&self, id: UploadId, now: Timestamp) -> Result<Aborted>;
 
     /// Pending and uploading uploads whose `expires_at` is not after `now`, the oldest first. Reads only.
     async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<UploadId>>;
 
     /// Those of `ids` that are still pending or uploading and past their expiry become expired, epoch one up, with the
-    /// event `expired`, in one transaction. Returns the ones that this call changed.
+    /// event `expired`, in one transaction; their ranges and parts are forgotten. Returns the ones that this call changed.
     async fn expire(&self, ids: Vec<UploadId>, now: Timestamp) -> Result<Vec<UploadId>>;
 
     /// Ended uploads that have intents, in the order of their ids from `after` on. Reads only.
@@ -301,7 +308,7 @@ pub trait Catalog: Send + Sync + 'static {
     async fn settle(&self, id: UploadId, kinds: Vec<IntentKind>) -> Result<()>;
 
     /// Removes the records of uploads that ended before `before` and have no intents left, with all that hangs on them but a
-    /// completed one's object, at most `limit`; returns how many. Repeatable.
+    /// completed one's object and the events, at most `limit`; returns how many. Repeatable.
     async fn purge_ended(&self, before: Timestamp, limit: u32) -> Result<u64>;
 
     /// Counts what [`purge_ended`](Self::purge_ended) would remove. Reads only.

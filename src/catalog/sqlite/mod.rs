@@ -1,1 +1,250 @@
-//! SQLite.
+//! The catalog in one SQLite file.
+//!
+//! Owns all of the SQL. Writing is one thread's work ([`writer`]): what is queued shares a transaction, and is answered
+//! once that is durable. Reading goes on beside it, on connections that can only read ([`readers`]). Each operation is a
+//! function from a connection inside a transaction to a result; the files are cut by theme.
+//!
+//! Other processes may have the same file open. They take turns by SQLite's own locks, for which one waits
+//! [`BUSY_TIMEOUT`]; epochs keep their writers apart.
+
+mod assembling;
+mod creating;
+mod ending;
+mod error;
+mod events;
+mod intents;
+mod open;
+mod purging;
+mod ranges;
+mod readers;
+mod rows;
+mod writer;
+mod writing;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{
+    Aborted, Catalog, Claimed, Commit, Created, Idempotency, Intent, IntentKind, Leftover,
+    NewUpload, Open, Result,
+};
+use crate::model::digest::Digests;
+use crate::model::upload::{Epoch, FailureReason, Snapshot, StoreUploadId};
+use crate::model::{Length, Object, StoreKey, Timestamp, UploadId};
+
+pub use open::{OpenError, Synchronous, migrate};
+use readers::Readers;
+use writer::Writer;
+
+/// How long a connection waits for another process that holds the file's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The catalog in one SQLite file. Dropping it stops its thread after what is queued.
+#[derive(Debug)]
+pub struct SqliteCatalog {
+    writer: Writer,
+    readers: Readers,
+}
+
+impl SqliteCatalog {
+    /// Opens the catalog in the file at `path`, which [`migrate`] has brought to this version's schema. Blocks.
+    pub fn open(path: &Path, synchronous: Synchronous) -> std::result::Result<Self, OpenError> {
+        Self::open_waiting(path, synchronous, BUSY_TIMEOUT)
+    }
+
+    fn open_waiting(
+        path: &Path,
+        synchronous: Synchronous,
+        busy_timeout: Duration,
+    ) -> std::result::Result<Self, OpenError> {
+        let connection = open::for_writing(path, synchronous, busy_timeout)?;
+        Ok(Self {
+            writer: Writer::start(connection).map_err(OpenError::Thread)?,
+            readers: Readers::new(path.to_owned(), busy_timeout),
+        })
+    }
+}
+
+#[async_trait]
+impl Catalog for SqliteCatalog {
+    async fn create(&self, new: NewUpload, idempotency: Option<Idempotency>) -> Result<Created> {
+        self.writer
+            .run(move |tx| creating::create(tx, &new, idempotency.as_ref()))
+            .await
+    }
+
+    async fn load(&self, id: UploadId) -> Result<Option<Snapshot>> {
+        self.readers.run(move |tx| rows::snapshot(tx, id)).await
+    }
+
+    async fn claim(&self, id: UploadId, now: Timestamp) -> Result<Snapshot> {
+        self.writer.run(move |tx| writing::claim(tx, id, now)).await
+    }
+
+    async fn commit(&self, commit: Commit) -> Result<()> {
+        self.writer
+            .run(move |tx| writing::commit(tx, &commit))
+            .await
+    }
+
+    async fn announce(&self, intent: Intent, epoch: Epoch) -> Result<()> {
+        self.writer
+            .run(move |tx| intents::announce(tx, &intent, epoch))
+            .await
+    }
+
+    async fn name_multipart(
+        &self,
+        id: UploadId,
+        epoch: Epoch,
+        store_upload_id: StoreUploadId,
+    ) -> Result<()> {
+        self.writer
+            .run(move |tx| intents::name_multipart(tx, id, epoch, &store_upload_id))
+            .await
+    }
+
+    async fn begin_assembly(
+        &self,
+        id: UploadId,
+        epoch: Epoch,
+        length: Length,
+        digests: Digests,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<()> {
+        self.writer
+            .run(move |tx| assembling::begin(tx, id, epoch, length, &digests, now, until))
+            .await
+    }
+
+    async fn postpone_assembly(&self, id: UploadId, epoch: Epoch, until: Timestamp) -> Result<()> {
+        self.writer
+            .run(move |tx| assembling::postpone(tx, id, epoch, until))
+            .await
+    }
+
+    async fn due_assemblies(&self, now: Timestamp, limit: u32) -> Result<Vec<UploadId>> {
+        self.readers
+            .run(move |tx| assembling::due(tx, now, limit))
+            .await
+    }
+
+    async fn claim_assembly(
+        &self,
+        id: UploadId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<Snapshot>> {
+        self.writer
+            .run(move |tx| assembling::claim(tx, id, now, until))
+            .await
+    }
+
+    async fn claim_key(&self, key: StoreKey, id: UploadId, now: Timestamp) -> Result<Claimed> {
+        self.writer
+            .run(move |tx| assembling::claim_key(tx, &key, id, now))
+            .await
+    }
+
+    async fn complete(
+        &self,
+        id: UploadId,
+        epoch: Epoch,
+        object: Object,
+        settled: Vec<IntentKind>,
+        now: Timestamp,
+    ) -> Result<()> {
+        self.writer
+            .run(move |tx| ending::complete(tx, id, epoch, object, &settled, now))
+            .await
+    }
+
+    async fn fail(
+        &self,
+        id: UploadId,
+        epoch: Epoch,
+        reason: FailureReason,
+        now: Timestamp,
+    ) -> Result<()> {
+        self.writer
+            .run(move |tx| ending::fail(tx, id, epoch, reason, now))
+            .await
+    }
+
+    async fn abort(&self, id: UploadId, now: Timestamp) -> Result<Aborted> {
+        self.writer.run(move |tx| ending::abort(tx, id, now)).await
+    }
+
+    async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<UploadId>> {
+        self.readers
+            .run(move |tx| ending::expired(tx, now, limit))
+            .await
+    }
+
+    async fn expire(&self, ids: Vec<UploadId>, now: Timestamp) -> Result<Vec<UploadId>> {
+        self.writer
+            .run(move |tx| ending::expire(tx, &ids, now))
+            .await
+    }
+
+    async fn leftovers(&self, after: Option<UploadId>, limit: u32) -> Result<Vec<Leftover>> {
+        self.readers
+            .run(move |tx| intents::leftovers(tx, after, limit))
+            .await
+    }
+
+    async fn intents(&self, id: UploadId) -> Result<Vec<Intent>> {
+        self.readers.run(move |tx| intents::of(tx, id)).await
+    }
+
+    async fn settle(&self, id: UploadId, kinds: Vec<IntentKind>) -> Result<()> {
+        self.writer
+            .run(move |tx| intents::settle(tx, id, &kinds))
+            .await
+    }
+
+    async fn purge_ended(&self, before: Timestamp, limit: u32) -> Result<u64> {
+        self.writer
+            .run(move |tx| purging::purge_ended(tx, before, limit))
+            .await
+    }
+
+    async fn count_ended(&self, before: Timestamp) -> Result<u64> {
+        self.readers
+            .run(move |tx| purging::count_ended(tx, before))
+            .await
+    }
+
+    async fn purge_records(
+        &self,
+        now: Timestamp,
+        events_before: Timestamp,
+        limit: u32,
+    ) -> Result<u64> {
+        self.writer
+            .run(move |tx| purging::purge_records(tx, now, events_before, limit))
+            .await
+    }
+
+    async fn open_among(&self, ids: Vec<UploadId>) -> Result<Vec<UploadId>> {
+        self.readers
+            .run(move |tx| purging::open_among(tx, &ids))
+            .await
+    }
+
+    async fn open(&self) -> Result<Open> {
+        self.readers.run(purging::open).await
+    }
+
+    async fn ping(&self, within: Duration) -> Result<()> {
+        tokio::time::timeout(within, self.writer.run(purging::beat))
+            .await
+            .unwrap_or_else(|_| Err(error::unavailable("it took too long")))
+    }
+}

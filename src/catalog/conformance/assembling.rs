@@ -1,0 +1,210 @@
+//! From every byte there to one who makes the object: `begin_assembly` to `claim_key`.
+
+use super::*;
+use crate::catalog::Claimed;
+
+pub(crate) async fn assembly_begins_when_every_byte_is_there(catalog: Shared) {
+    let upload = uploading(&catalog).await;
+    let begin = || {
+        catalog.begin_assembly(
+            upload.id,
+            FIRST,
+            Length(10),
+            Digests::default(),
+            LATER,
+            EXPIRY,
+        )
+    };
+    begin().await.expect("begun");
+    let found = load(&catalog, upload.id).await.upload;
+    let until = EXPIRY;
+    assert_eq!(found.state, UploadState::Assembling { attempts: 0, until });
+    assert_eq!(found.length, Some(Length(10)));
+    assert_eq!(found.updated_at, LATER);
+    assert_stale(begin().await);
+
+    let empty = pending(&catalog).await;
+    catalog
+        .begin_assembly(
+            empty.id,
+            FIRST,
+            Length(0),
+            Digests::default(),
+            LATER,
+            EXPIRY,
+        )
+        .await
+        .expect("nothing is missing of nothing");
+    assert_eq!(
+        load(&catalog, empty.id).await.upload.length,
+        Some(Length(0))
+    );
+}
+
+pub(crate) async fn assembly_does_not_begin_otherwise(catalog: Shared) {
+    let begin = |id, epoch, length| {
+        catalog.begin_assembly(id, epoch, Length(length), Digests::default(), LATER, EXPIRY)
+    };
+    let whole = uploading(&catalog).await;
+    assert_stale(begin(whole.id, Epoch(2), 10).await);
+    assert_stale(begin(whole.id, FIRST, 11).await);
+    assert_stale(begin(whole.id, FIRST, 9).await);
+    assert_stale(begin(UploadId::generate(), FIRST, 0).await);
+    assert_eq!(state(&catalog, whole.id).await, UploadState::Uploading);
+
+    for holes in [&[(0, 4), (5, 10)][..], &[(1, 10)], &[(0, 9)], &[(0, 11)]] {
+        let holed = pending(&catalog).await;
+        let commit = Commit {
+            received: set(holes).iter().collect(),
+            ..nothing_of(holed.id, FIRST)
+        };
+        catalog.commit(commit).await.expect("committed");
+        assert_stale(begin(holed.id, FIRST, 10).await);
+        let found = load(&catalog, holed.id).await.upload;
+        assert_eq!((found.state, found.length), (UploadState::Uploading, None));
+    }
+
+    let ended = uploading(&catalog).await;
+    catalog.abort(ended.id, LATER).await.expect("aborted");
+    assert_stale(begin(ended.id, Epoch(2), 10).await);
+}
+
+pub(crate) async fn digests_join_what_was_declared(catalog: Shared) {
+    let upload = uploading(&catalog).await;
+    let declared = digest(DigestAlgorithm::Md5, 7);
+    let told = digest(DigestAlgorithm::Sha256, 1);
+    let begin = |digests: Vec<Digest>| {
+        let digests = digests.into_iter().collect();
+        catalog.begin_assembly(upload.id, FIRST, Length(10), digests, LATER, EXPIRY)
+    };
+    assert_stale(begin(vec![told.clone(), digest(DigestAlgorithm::Md5, 8)]).await);
+    assert_eq!(
+        load(&catalog, upload.id).await.upload.declared,
+        upload.declared
+    );
+    begin(vec![told.clone()]).await.expect("begun");
+    assert_eq!(
+        load(&catalog, upload.id).await.upload.declared.digests,
+        [declared, told].into_iter().collect()
+    );
+}
+
+pub(crate) async fn an_assembly_is_due_when_nobody_holds_it(catalog: Shared) {
+    let mut ids = Vec::new();
+    for until in [30, 10, 20, 40] {
+        let upload = uploading(&catalog).await;
+        catalog
+            .begin_assembly(
+                upload.id,
+                FIRST,
+                Length(10),
+                Digests::default(),
+                START,
+                Timestamp(until),
+            )
+            .await
+            .expect("begun");
+        ids.push(upload.id);
+    }
+    uploading(&catalog).await;
+    let due = |now, limit| catalog.due_assemblies(Timestamp(now), limit);
+    assert_eq!(due(9, 10).await.expect("read"), []);
+    assert_eq!(due(30, 10).await.expect("read"), [ids[1], ids[2], ids[0]]);
+    assert_eq!(due(30, 2).await.expect("read"), [ids[1], ids[2]]);
+}
+
+pub(crate) async fn an_assembly_is_claimed_by_one(catalog: Shared) {
+    let upload = assembling(&catalog).await;
+    let just_before = Timestamp(LATER.0 - 1);
+    let held = catalog.claim_assembly(upload.id, just_before, EXPIRY).await;
+    assert_eq!(held.expect("answered"), None);
+    let racers: Vec<_> = (0..8)
+        .map(|_| {
+            let catalog = Arc::clone(&catalog);
+            tokio::spawn(async move { catalog.claim_assembly(upload.id, LATER, EXPIRY).await })
+        })
+        .collect();
+    let mut won = Vec::new();
+    for racer in racers {
+        won.extend(racer.await.expect("not panicked").expect("answered"));
+    }
+    assert_eq!(won.len(), 1);
+    assert_eq!(won[0].upload.epoch, Epoch(2));
+    let (attempts, until) = (0, EXPIRY);
+    assert_eq!(
+        won[0].upload.state,
+        UploadState::Assembling { attempts, until }
+    );
+    assert_eq!(won[0], load(&catalog, upload.id).await);
+    for other in [uploading(&catalog).await.id, UploadId::generate()] {
+        let answer = catalog.claim_assembly(other, EXPIRY, EXPIRY).await;
+        assert_eq!(answer.expect("answered"), None);
+    }
+}
+
+pub(crate) async fn an_assembly_put_off_counts_the_attempt(catalog: Shared) {
+    let upload = assembling(&catalog).await;
+    for attempts in 1..=2 {
+        let until = Timestamp(EXPIRY.0 + i64::from(attempts));
+        catalog
+            .postpone_assembly(upload.id, FIRST, until)
+            .await
+            .expect("put off");
+        assert_eq!(
+            state(&catalog, upload.id).await,
+            UploadState::Assembling { attempts, until }
+        );
+    }
+    assert_stale(catalog.postpone_assembly(upload.id, Epoch(2), EXPIRY).await);
+    let other = uploading(&catalog).await;
+    assert_stale(catalog.postpone_assembly(other.id, FIRST, EXPIRY).await);
+    assert_eq!(state(&catalog, other.id).await, UploadState::Uploading);
+}
+
+pub(crate) async fn a_key_has_one_upload(catalog: Shared) {
+    let one = assembling(&catalog).await;
+    let two = assembling(&catalog).await;
+    let claim = |id| catalog.claim_key(one.store_key.clone(), id, LATER);
+    assert_eq!(claim(one.id).await.expect("claimed"), Claimed::Yes);
+    assert_eq!(claim(one.id).await.expect("repeated"), Claimed::Yes);
+    assert_eq!(
+        claim(two.id).await.expect("answered"),
+        Claimed::Taken(one.id)
+    );
+    catalog
+        .complete(one.id, FIRST, object_of(&one), vec![], LATER)
+        .await
+        .expect("completed");
+    assert_eq!(claim(one.id).await.expect("repeated"), Claimed::Yes);
+    assert_eq!(
+        claim(two.id).await.expect("answered"),
+        Claimed::Taken(one.id)
+    );
+
+    let shared = two.store_key.clone();
+    let racers: Vec<_> = (0..2)
+        .map(|_| {
+            let (catalog, key) = (Arc::clone(&catalog), shared.clone());
+            tokio::spawn(async move {
+                let own = assembling(&catalog).await.id;
+                let answer = catalog.claim_key(key, own, LATER).await;
+                (own, answer.expect("answered"))
+            })
+        })
+        .collect();
+    let mut answers = Vec::new();
+    for racer in racers {
+        answers.push(racer.await.expect("not panicked"));
+    }
+    answers.sort_by_key(|(_, answer)| *answer != Claimed::Yes);
+    assert_eq!(answers[0].1, Claimed::Yes);
+    assert_eq!(answers[1].1, Claimed::Taken(answers[0].0));
+}
+
+pub(crate) async fn a_key_is_not_claimed_for_what_has_ended(catalog: Shared) {
+    let upload = pending(&catalog).await;
+    catalog.abort(upload.id, LATER).await.expect("aborted");
+    for id in [upload.id, UploadId::generate()] {
+        assert_stale(catalog.claim_key(upload.store_key.clone(), id, LATER).await);
+    }
+}

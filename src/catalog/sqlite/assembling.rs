@@ -1,0 +1,127 @@
+//! Making the object: who works on it, and under which key.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::ranges;
+use super::rows::{self, integer, json, read_id};
+use super::writing::{bump_epoch, fixed_length, owned, standing};
+use crate::catalog::{CatalogError, Claimed, Result};
+use crate::model::digest::Digests;
+use crate::model::upload::{Epoch, Snapshot};
+use crate::model::{Length, StoreKey, Timestamp, UploadId};
+
+pub(super) fn begin(
+    tx: &Connection,
+    id: UploadId,
+    epoch: Epoch,
+    length: Length,
+    digests: &Digests,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<()> {
+    let standing = owned(tx, id, epoch)?;
+    fixed_length(&standing, Some(length))?;
+    if !standing.takes_bytes() || !ranges::cover(tx, id, length)? || ranges::exceed(tx, id, length)?
+    {
+        return Err(CatalogError::Stale);
+    }
+    let mut declared = rows::upload(tx, id)?
+        .ok_or(CatalogError::Stale)?
+        .declared
+        .digests;
+    if declared.first_conflict(digests).is_some() {
+        return Err(CatalogError::Stale);
+    }
+    for digest in digests.iter() {
+        declared.insert(digest.clone());
+    }
+    tx.prepare_cached(
+        "UPDATE upload_sessions
+         SET state = 'assembling', length = ?2, declared_digests = ?3, updated_at = ?4, held_until = ?5, attempts = 0
+         WHERE id = ?1",
+    )?
+    .execute(params![
+        id.as_bytes(),
+        integer(length.get())?,
+        json(&declared)?,
+        now.0,
+        until.0,
+    ])?;
+    Ok(())
+}
+
+pub(super) fn postpone(
+    tx: &Connection,
+    id: UploadId,
+    epoch: Epoch,
+    until: Timestamp,
+) -> Result<()> {
+    assembling(tx, id, epoch)?;
+    tx.prepare_cached(
+        "UPDATE upload_sessions SET attempts = attempts + 1, held_until = ?2 WHERE id = ?1",
+    )?
+    .execute(params![id.as_bytes(), until.0])?;
+    Ok(())
+}
+
+pub(super) fn due(tx: &Connection, now: Timestamp, limit: u32) -> Result<Vec<UploadId>> {
+    tx.prepare_cached(DUE)?
+        .query_and_then(params![now.0, limit], |row| read_id(row, "id"))?
+        .collect()
+}
+
+pub(super) const DUE: &str = "SELECT id FROM upload_sessions
+    WHERE state = 'assembling' AND held_until <= ?1 ORDER BY held_until LIMIT ?2";
+
+pub(super) fn claim(
+    tx: &Connection,
+    id: UploadId,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<Option<Snapshot>> {
+    let claimed = tx
+        .prepare_cached(
+            "UPDATE upload_sessions SET held_until = ?3
+             WHERE id = ?1 AND state = 'assembling' AND held_until <= ?2",
+        )?
+        .execute(params![id.as_bytes(), now.0, until.0])?;
+    if claimed == 0 {
+        return Ok(None);
+    }
+    bump_epoch(tx, id, now)?;
+    rows::snapshot(tx, id)
+}
+
+pub(super) fn claim_key(
+    tx: &Connection,
+    key: &StoreKey,
+    id: UploadId,
+    now: Timestamp,
+) -> Result<Claimed> {
+    let holder = tx
+        .prepare_cached("SELECT upload_id FROM objects WHERE key = ?1")?
+        .query_row([key.as_str()], |row| Ok(read_id(row, "upload_id")))
+        .optional()?
+        .transpose()?;
+    match holder {
+        Some(holder) if holder == id => return Ok(Claimed::Yes),
+        Some(holder) => return Ok(Claimed::Taken(holder)),
+        None => {}
+    }
+    // Nothing would ever give the claim of an ended upload back.
+    if standing(tx, id)?.is_none_or(|standing| standing.has_ended()) {
+        return Err(CatalogError::Stale);
+    }
+    tx.prepare_cached("INSERT INTO objects (key, upload_id, claimed_at) VALUES (?1, ?2, ?3)")?
+        .execute(params![key.as_str(), id.as_bytes(), now.0])?;
+    Ok(Claimed::Yes)
+}
+
+/// `Stale` unless the upload is assembling under `epoch`.
+pub(super) fn assembling(tx: &Connection, id: UploadId, epoch: Epoch) -> Result<()> {
+    if owned(tx, id, epoch)?.state == "assembling" {
+        Ok(())
+    } else {
+        Err(CatalogError::Stale)
+    }
+}

@@ -1,0 +1,100 @@
+//! Creating uploads, and finding again what was created.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::rows::{self, column, integer, json};
+use super::writing::bump_epoch;
+use crate::catalog::{CatalogError, Created, Idempotency, NewUpload, Result};
+use crate::model::{Timestamp, UploadId, UploadState};
+
+pub(super) fn create(
+    tx: &Connection,
+    new: &NewUpload,
+    idempotency: Option<&Idempotency>,
+) -> Result<Created> {
+    if let Some(idempotency) = idempotency
+        && let Some(found) = earlier(tx, new, idempotency)?
+    {
+        return Ok(found);
+    }
+    insert(tx, new)?;
+    if let Some(idempotency) = idempotency {
+        tx.prepare_cached(
+            "INSERT OR REPLACE INTO idempotency (key_hash, fingerprint, upload_id, expires_at)
+             VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![
+            idempotency.key_hash,
+            idempotency.fingerprint,
+            new.id.as_bytes(),
+            idempotency.expires_at.0,
+        ])?;
+    }
+    Ok(Created::New(load(tx, new.id)?))
+}
+
+/// What an earlier creation under the same idempotency key makes of this one; `None` if there was none.
+fn earlier(tx: &Connection, new: &NewUpload, idempotency: &Idempotency) -> Result<Option<Created>> {
+    let recorded = tx
+        .prepare_cached(
+            "SELECT fingerprint, upload_id FROM idempotency WHERE key_hash = ?1 AND expires_at > ?2",
+        )?
+        .query_row(params![idempotency.key_hash, new.now.0], |row| {
+            Ok(column(row, "fingerprint")
+                .and_then(|print: [u8; 32]| Ok((print, rows::read_id(row, "upload_id")?))))
+        })
+        .optional()?
+        .transpose()?;
+    let Some((fingerprint, id)) = recorded else {
+        return Ok(None);
+    };
+    if fingerprint != idempotency.fingerprint {
+        return Ok(Some(Created::Mismatch));
+    }
+    if load(tx, id)?.state != UploadState::Pending {
+        return Ok(Some(Created::InUse));
+    }
+    hand_over(tx, id, new, new.now)?;
+    Ok(Some(Created::Repeated(load(tx, id)?)))
+}
+
+/// Gives an upload a new key; whoever had the old one is out.
+fn hand_over(tx: &Connection, id: UploadId, new: &NewUpload, now: Timestamp) -> Result<()> {
+    tx.prepare_cached("UPDATE upload_sessions SET key_hash = ?2 WHERE id = ?1")?
+        .execute(params![id.as_bytes(), new.key_hash.0])?;
+    bump_epoch(tx, id, now)
+}
+
+fn insert(tx: &Connection, new: &NewUpload) -> Result<()> {
+    let inserted = tx
+        .prepare_cached(
+            "INSERT INTO upload_sessions
+                (id, key_hash, protocol, state, length, plan, epoch, store_key, declared_digests, sequential,
+                 filename, content_type, metadata, created_at, updated_at, expires_at)
+             VALUES (?1, ?2, ?3, 'pending', ?4, ?5, 1, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?13)
+             ON CONFLICT (id) DO NOTHING",
+        )?
+        .execute(params![
+            new.id.as_bytes(),
+            new.key_hash.0,
+            new.protocol.name(),
+            new.length.map(|length| integer(length.get())).transpose()?,
+            new.plan.to_string(),
+            new.store_key.as_str(),
+            json(&new.declared.digests)?,
+            new.declared.sequential,
+            new.declared.filename,
+            new.declared.content_type,
+            json(&new.declared.metadata)?,
+            new.now.0,
+            new.expires_at.0,
+        ])?;
+    if inserted == 0 {
+        return Err(CatalogError::Stale);
+    }
+    Ok(())
+}
+
+fn load(tx: &Connection, id: UploadId) -> Result<crate::model::Upload> {
+    rows::upload(tx, id)?.ok_or(CatalogError::NotFound)
+}

@@ -1,0 +1,129 @@
+//! The four ways in which an upload ends. Each writes its event in the same transaction.
+
+use rusqlite::{Connection, params};
+
+use super::assembling::{assembling, claim_key};
+use super::events;
+use super::intents;
+use super::rows::{self, integer, json, read_id};
+use super::writing::{owned, standing};
+use crate::catalog::{Aborted, CatalogError, Claimed, IntentKind, Result};
+use crate::model::upload::{Epoch, FailureReason};
+use crate::model::{Object, Timestamp, UploadId, UploadState};
+
+pub(super) fn complete(
+    tx: &Connection,
+    id: UploadId,
+    epoch: Epoch,
+    object: Object,
+    settled: &[IntentKind],
+    now: Timestamp,
+) -> Result<()> {
+    assembling(tx, id, epoch)?;
+    if claim_key(tx, &object.key, id, now)? != Claimed::Yes {
+        return Err(CatalogError::Stale);
+    }
+    tx.prepare_cached(
+        "UPDATE objects
+         SET completed_at = ?2, size = ?3, content_type = ?4, digests = ?5, etag = ?6, verified = ?7
+         WHERE key = ?1",
+    )?
+    .execute(params![
+        object.key.as_str(),
+        now.0,
+        integer(object.size.get())?,
+        object.content_type,
+        json(&object.digests)?,
+        object.etag,
+        object.verified,
+    ])?;
+    intents::settle(tx, id, settled)?;
+    end(tx, id, &UploadState::Completed { object, at: now }, now)
+}
+
+pub(super) fn fail(
+    tx: &Connection,
+    id: UploadId,
+    epoch: Epoch,
+    reason: FailureReason,
+    now: Timestamp,
+) -> Result<()> {
+    owned(tx, id, epoch)?;
+    end(tx, id, &UploadState::Failed { reason, at: now }, now)
+}
+
+pub(super) fn abort(tx: &Connection, id: UploadId, now: Timestamp) -> Result<Aborted> {
+    let standing = standing(tx, id)?.ok_or(CatalogError::NotFound)?;
+    if standing.state == "aborted" {
+        return Ok(Aborted::Done);
+    }
+    if !standing.takes_bytes() {
+        return Ok(Aborted::Refused);
+    }
+    end(tx, id, &UploadState::Aborted { at: now }, now)?;
+    Ok(Aborted::Done)
+}
+
+pub(super) fn expired(tx: &Connection, now: Timestamp, limit: u32) -> Result<Vec<UploadId>> {
+    tx.prepare_cached(EXPIRED)?
+        .query_and_then(params![now.0, limit], |row| read_id(row, "id"))?
+        .collect()
+}
+
+pub(super) const EXPIRED: &str = "SELECT id FROM upload_sessions
+    WHERE state IN ('pending', 'uploading') AND expires_at <= ?1 ORDER BY expires_at LIMIT ?2";
+
+pub(super) fn expire(tx: &Connection, ids: &[UploadId], now: Timestamp) -> Result<Vec<UploadId>> {
+    let mut changed = Vec::new();
+    for id in ids {
+        let past = tx
+            .prepare_cached(
+                "SELECT 1 FROM upload_sessions
+                 WHERE id = ?1 AND state IN ('pending', 'uploading') AND expires_at <= ?2",
+            )?
+            .exists(params![id.as_bytes(), now.0])?;
+        if past {
+            end(tx, *id, &UploadState::Expired { at: now }, now)?;
+            changed.push(*id);
+        }
+    }
+    Ok(changed)
+}
+
+/// Puts an open upload into an ended state, lets go of what the record no longer needs, and writes the event.
+fn end(tx: &Connection, id: UploadId, state: &UploadState, now: Timestamp) -> Result<()> {
+    let reason = match state {
+        UploadState::Failed { reason, .. } => Some(reason.name()),
+        _ => None,
+    };
+    // Its writer does not end it itself, and has to learn of it.
+    let from_outside = matches!(
+        state,
+        UploadState::Aborted { .. } | UploadState::Expired { .. }
+    );
+    tx.prepare_cached(
+        "UPDATE upload_sessions
+         SET state = ?2, failure_reason = ?3, ended_at = ?4, updated_at = ?4, held_until = NULL, epoch = epoch + ?5
+         WHERE id = ?1",
+    )?
+    .execute(params![
+        id.as_bytes(),
+        state.name(),
+        reason,
+        now.0,
+        from_outside,
+    ])?;
+    tx.prepare_cached("DELETE FROM upload_parts WHERE upload_id = ?1")?
+        .execute([id.as_bytes()])?;
+    if from_outside {
+        // Nobody is told of these any more. Of the others the status goes on to tell what was received.
+        tx.prepare_cached("DELETE FROM upload_ranges WHERE upload_id = ?1")?
+            .execute([id.as_bytes()])?;
+    }
+    tx.prepare_cached("DELETE FROM objects WHERE upload_id = ?1 AND completed_at IS NULL")?
+        .execute([id.as_bytes()])?;
+    tx.prepare_cached("UPDATE intents SET ended = 1 WHERE upload_id = ?1")?
+        .execute([id.as_bytes()])?;
+    let upload = rows::upload(tx, id)?.ok_or(CatalogError::NotFound)?;
+    events::write(tx, &upload, now)
+}

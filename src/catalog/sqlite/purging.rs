@@ -1,0 +1,87 @@
+//! Counting what is there and removing what has had its time.
+
+use rusqlite::{Connection, params};
+
+use super::rows::number;
+use super::writing::standing;
+use crate::catalog::{Open, Result};
+use crate::model::{Timestamp, UploadId};
+
+/// Ranges, parts and idempotency records go with their upload's row; objects and events stay.
+pub(super) fn purge_ended(tx: &Connection, before: Timestamp, limit: u32) -> Result<u64> {
+    let removed = tx
+        .prepare_cached(PURGE_ENDED)?
+        .execute(params![before.0, limit])?;
+    Ok(removed as u64)
+}
+
+pub(super) const PURGE_ENDED: &str = "DELETE FROM upload_sessions WHERE id IN (
+    SELECT s.id FROM upload_sessions s
+    WHERE s.ended_at IS NOT NULL AND s.ended_at < ?1
+      AND NOT EXISTS (SELECT 1 FROM intents i WHERE i.upload_id = s.id)
+    ORDER BY s.ended_at LIMIT ?2)";
+
+pub(super) fn count_ended(tx: &Connection, before: Timestamp) -> Result<u64> {
+    count(tx, COUNT_ENDED, [before.0])
+}
+
+pub(super) const COUNT_ENDED: &str = "SELECT count(*) AS n FROM upload_sessions s
+    WHERE s.ended_at IS NOT NULL AND s.ended_at < ?1
+      AND NOT EXISTS (SELECT 1 FROM intents i WHERE i.upload_id = s.id)";
+
+pub(super) fn purge_records(
+    tx: &Connection,
+    now: Timestamp,
+    events_before: Timestamp,
+    limit: u32,
+) -> Result<u64> {
+    let forgotten = tx
+        .prepare_cached(
+            "DELETE FROM idempotency WHERE key_hash IN
+                (SELECT key_hash FROM idempotency WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)",
+        )?
+        .execute(params![now.0, limit])? as u64;
+    let told = tx
+        .prepare_cached(
+            "DELETE FROM events WHERE seq IN
+                (SELECT seq FROM events WHERE at < ?1 ORDER BY at LIMIT ?2)",
+        )?
+        .execute(params![
+            events_before.0,
+            u64::from(limit).saturating_sub(forgotten).cast_signed()
+        ])? as u64;
+    Ok(forgotten + told)
+}
+
+pub(super) fn open_among(tx: &Connection, ids: &[UploadId]) -> Result<Vec<UploadId>> {
+    let mut open = Vec::new();
+    for id in ids {
+        if standing(tx, *id)?.is_some_and(|standing| !standing.has_ended()) {
+            open.push(*id);
+        }
+    }
+    Ok(open)
+}
+
+/// Walks the two partial indices of what is open, and never what has ended.
+pub(super) fn open(tx: &Connection) -> Result<Open> {
+    Ok(Open {
+        uploads: count(tx, OPEN, [])?,
+    })
+}
+
+pub(super) const OPEN: &str = "SELECT
+    (SELECT count(*) FROM upload_sessions WHERE state IN ('pending', 'uploading')) +
+    (SELECT count(*) FROM upload_sessions WHERE state = 'assembling') AS n";
+
+/// Changes the one row that is there to be changed.
+pub(super) fn beat(tx: &Connection) -> Result<()> {
+    tx.prepare_cached("UPDATE heartbeat SET beats = beats + 1")?
+        .execute([])?;
+    Ok(())
+}
+
+fn count(tx: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<u64> {
+    tx.prepare_cached(sql)?
+        .query_row(params, |row| Ok(number(row, "n")))?
+}

@@ -1,0 +1,227 @@
+//! Rows into the model's types and back. What cannot be read is `Corrupt`, never guessed.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, OptionalExtension as _, Row};
+
+use super::error::corrupt;
+use crate::catalog::{CatalogError, Intent, IntentKind, Result};
+use crate::model::digest::Digests;
+use crate::model::upload::{Declared, Epoch, HashPoint, Snapshot, StoreUploadId};
+use crate::model::{
+    ByteRange, KeyHash, Length, Object, Offset, PartNumber, PartReceipt, RangeSet, Timestamp,
+    Upload, UploadId, UploadState,
+};
+
+/// The upload with all that hangs on it.
+pub(super) fn snapshot(tx: &Connection, id: UploadId) -> Result<Option<Snapshot>> {
+    let Some(upload) = upload(tx, id)? else {
+        return Ok(None);
+    };
+    Ok(Some(Snapshot {
+        upload,
+        received: received(tx, id)?,
+        parts: parts(tx, id)?,
+    }))
+}
+
+/// The upload alone.
+pub(super) fn upload(tx: &Connection, id: UploadId) -> Result<Option<Upload>> {
+    tx.prepare_cached(
+        "SELECT s.*, o.key AS object_key, o.size AS object_size, o.content_type AS object_content_type,
+                o.digests AS object_digests, o.etag AS object_etag, o.verified AS object_verified
+         FROM upload_sessions s
+         LEFT JOIN objects o ON o.upload_id = s.id AND o.completed_at IS NOT NULL
+         WHERE s.id = ?1",
+    )?
+    .query_row([id.as_bytes()], |row| Ok(read_upload(row)))
+    .optional()?
+    .transpose()
+}
+
+fn read_upload(row: &Row<'_>) -> Result<Upload> {
+    Ok(Upload {
+        id: read_id(row, "id")?,
+        key_hash: KeyHash(column(row, "key_hash")?),
+        protocol: word(row, "protocol")?,
+        declared: Declared {
+            filename: column(row, "filename")?,
+            content_type: column(row, "content_type")?,
+            metadata: metadata(row)?,
+            digests: digests(row, "declared_digests")?,
+            sequential: column(row, "sequential")?,
+        },
+        state: read_state(row)?,
+        length: optional_number(row, "length")?.map(Length),
+        plan: word(row, "plan")?,
+        epoch: Epoch(number(row, "epoch")?),
+        hash: HashPoint {
+            offset: Offset(number(row, "hash_offset")?),
+            state: column(row, "hash_state")?,
+        },
+        readback: column(row, "readback")?,
+        boot: column(row, "boot")?,
+        store_key: word(row, "store_key")?,
+        store_upload_id: column::<Option<String>>(row, "store_upload_id")?.map(StoreUploadId),
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+        expires_at: time(row, "expires_at")?,
+    })
+}
+
+fn read_state(row: &Row<'_>) -> Result<UploadState> {
+    let at = || time(row, "ended_at");
+    let name: String = column(row, "state")?;
+    Ok(match name.as_str() {
+        "pending" => UploadState::Pending,
+        "uploading" => UploadState::Uploading,
+        "assembling" => UploadState::Assembling {
+            attempts: small(row, "attempts")?,
+            until: time(row, "held_until")?,
+        },
+        "completed" => UploadState::Completed {
+            object: read_object(row)?,
+            at: at()?,
+        },
+        "failed" => UploadState::Failed {
+            reason: word(row, "failure_reason")?,
+            at: at()?,
+        },
+        "aborted" => UploadState::Aborted { at: at()? },
+        "expired" => UploadState::Expired { at: at()? },
+        _ => return Err(corrupt("state", format!("{name:?} is no state"))),
+    })
+}
+
+fn read_object(row: &Row<'_>) -> Result<Object> {
+    Ok(Object {
+        key: word(row, "object_key")?,
+        size: Length(number(row, "object_size")?),
+        content_type: column(row, "object_content_type")?,
+        digests: digests(row, "object_digests")?,
+        etag: column(row, "object_etag")?,
+        verified: column(row, "object_verified")?,
+    })
+}
+
+fn received(tx: &Connection, id: UploadId) -> Result<RangeSet> {
+    tx.prepare_cached("SELECT start, stop FROM upload_ranges WHERE upload_id = ?1 ORDER BY start")?
+        .query_and_then([id.as_bytes()], read_range)?
+        .collect()
+}
+
+fn parts(tx: &Connection, id: UploadId) -> Result<BTreeMap<PartNumber, PartReceipt>> {
+    tx.prepare_cached(
+        "SELECT number, start, stop, etag, checksum_kind, checksum
+         FROM upload_parts WHERE upload_id = ?1 ORDER BY number",
+    )?
+    .query_and_then([id.as_bytes()], |row| {
+        let number = PartNumber(small(row, "number")?);
+        let checksum = match column::<Option<String>>(row, "checksum")? {
+            Some(value) => Some((word(row, "checksum_kind")?, value)),
+            None => None,
+        };
+        let receipt = PartReceipt {
+            number,
+            range: read_range(row)?,
+            etag: column(row, "etag")?,
+            checksum,
+        };
+        Ok((number, receipt))
+    })?
+    .collect()
+}
+
+fn read_range(row: &Row<'_>) -> Result<ByteRange> {
+    let (start, stop) = (number(row, "start")?, number(row, "stop")?);
+    ByteRange::new(start, stop).ok_or_else(|| corrupt("stop", format!("{stop} follows {start}")))
+}
+
+/// An intent's row, with its upload in `upload_id`.
+pub(super) fn read_intent(row: &Row<'_>) -> Result<Intent> {
+    let kind: String = column(row, "kind")?;
+    Ok(Intent {
+        upload: read_id(row, "upload_id")?,
+        kind: match kind.as_str() {
+            "multipart" => IntentKind::Multipart,
+            "object" => IntentKind::Object,
+            _ => return Err(corrupt("kind", format!("{kind:?} is no kind of intent"))),
+        },
+        key: word(row, "key")?,
+        store_upload_id: column::<Option<String>>(row, "store_upload_id")?.map(StoreUploadId),
+        created_at: time(row, "created_at")?,
+    })
+}
+
+/// The name of an intent's kind.
+pub(super) fn kind_name(kind: IntentKind) -> &'static str {
+    match kind {
+        IntentKind::Multipart => "multipart",
+        IntentKind::Object => "object",
+    }
+}
+
+/// An upload's id.
+pub(super) fn read_id(row: &Row<'_>, name: &'static str) -> Result<UploadId> {
+    column(row, name).map(UploadId::from_bytes)
+}
+
+/// A column of any type that SQLite's maps to.
+pub(super) fn column<T: FromSql>(row: &Row<'_>, name: &'static str) -> Result<T> {
+    row.get(name).map_err(CatalogError::from)
+}
+
+/// A column that counts something.
+pub(super) fn number(row: &Row<'_>, name: &'static str) -> Result<u64> {
+    let value: i64 = column(row, name)?;
+    u64::try_from(value).map_err(|error| corrupt(name, error))
+}
+
+/// A column that counts something and may be empty.
+pub(super) fn optional_number(row: &Row<'_>, name: &'static str) -> Result<Option<u64>> {
+    column::<Option<i64>>(row, name)?
+        .map(|value| u64::try_from(value).map_err(|error| corrupt(name, error)))
+        .transpose()
+}
+
+fn small(row: &Row<'_>, name: &'static str) -> Result<u32> {
+    u32::try_from(number(row, name)?).map_err(|error| corrupt(name, error))
+}
+
+fn time(row: &Row<'_>, name: &'static str) -> Result<Timestamp> {
+    column(row, name).map(Timestamp)
+}
+
+/// A column of text that a type of the model parses.
+fn word<T>(row: &Row<'_>, name: &'static str) -> Result<T>
+where
+    T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    column::<String>(row, name)?
+        .parse()
+        .map_err(|error: T::Err| corrupt(name, error))
+}
+
+fn metadata(row: &Row<'_>) -> Result<BTreeMap<String, String>> {
+    serde_json::from_str(&column::<String>(row, "metadata")?)
+        .map_err(|error| corrupt("metadata", error))
+}
+
+fn digests(row: &Row<'_>, name: &'static str) -> Result<Digests> {
+    let map: BTreeMap<String, String> = serde_json::from_str(&column::<String>(row, name)?)
+        .map_err(|error| corrupt(name, error))?;
+    Digests::from_hex_map(map.iter().map(|(name, value)| (&**name, &**value)))
+        .map_err(|error| corrupt(name, error))
+}
+
+/// A count as SQLite takes it. Nothing that the server lets in comes near the limit.
+pub(super) fn integer(value: u64) -> Result<i64> {
+    i64::try_from(value).map_err(|error| corrupt("a count of bytes", error))
+}
+
+/// Any of our maps as JSON text.
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| CatalogError::Corrupt(error.into()))
+}
