@@ -1,1 +1,381 @@
-//! Faulty.
+//! A store that fails as it is told, for tests.
+//!
+//! Owns no bytes. A test holds the [`Faults`] of a [`FaultyStore`], says which call goes wrong how, and reads how often each
+//! was made.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::call::Call;
+use super::check::Finding;
+use super::{
+    About, ByteStream, Found, FoundMultipart, InPlace, Parts, Payload, Result, Shape, StagedFile,
+    Store, StoreError, Stored,
+};
+use crate::model::upload::StoreUploadId;
+use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey, UploadId};
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// [`StoreError::Unavailable`]; nothing is done.
+    Unavailable,
+    /// It is done, but the caller hears [`StoreError::Unavailable`].
+    LostAnswer,
+    /// Nothing happens until [`Faults::release`]; then it is done.
+    Hang,
+    /// It is done, and the caller hears of it after [`Faults::release`].
+    HangAfter,
+    /// It is done later.
+    Delay(Duration),
+    /// [`StoreError::NotFound`]; nothing is done.
+    NotFound,
+    /// [`StoreError::Full`]; of a write to a file, half of its frames are written.
+    Full,
+    /// [`StoreError::Changed`]; nothing is done.
+    Changed,
+    /// [`StoreError::Refused`]; nothing is done.
+    Refused,
+}
+
+/// Which calls it strikes, counted from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Every one.
+    Always,
+    /// So many.
+    Next(u32),
+    /// Only this one, from 1.
+    Nth(u32),
+}
+
+#[derive(Debug)]
+struct Rule {
+    call: Call,
+    when: When,
+    fault: Fault,
+    seen: u32,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    rules: Vec<Rule>,
+    counts: HashMap<Call, u32>,
+}
+
+/// The test's handle. Clones share the script.
+#[derive(Debug, Clone)]
+pub struct Faults {
+    script: Arc<Mutex<Script>>,
+    released: Arc<watch::Sender<u64>>,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            script: Arc::default(),
+            released: Arc::new(watch::Sender::new(0)),
+        }
+    }
+}
+
+impl Faults {
+    /// Lets a call fail. The first rule that strikes decides.
+    pub fn fail(&self, call: Call, when: When, fault: Fault) {
+        self.script().rules.push(Rule {
+            call,
+            when,
+            fault,
+            seen: 0,
+        });
+    }
+
+    /// Takes all faults back and lets go what hangs.
+    pub fn heal(&self) {
+        self.script().rules.clear();
+        self.release();
+    }
+
+    /// Lets go what hangs.
+    pub fn release(&self) {
+        self.released.send_modify(|times| *times += 1);
+    }
+
+    /// How often a call was made, whatever came of it.
+    #[must_use]
+    pub fn count(&self, call: Call) -> u32 {
+        self.script().counts.get(&call).copied().unwrap_or(0)
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn strike(&self, call: Call) -> Option<Fault> {
+        let mut script = self.script();
+        *script.counts.entry(call).or_default() += 1;
+        let mut struck = None;
+        for rule in script.rules.iter_mut().filter(|rule| rule.call == call) {
+            rule.seen += 1;
+            let strikes = match rule.when {
+                When::Always => true,
+                When::Next(count) => rule.seen <= count,
+                When::Nth(nth) => rule.seen == nth,
+            };
+            if strikes && struck.is_none() {
+                struck = Some(rule.fault);
+            }
+        }
+        struck
+    }
+
+    async fn hang(&self) {
+        let mut released = self.released.subscribe();
+        // An error means that no handle is left to release it.
+        let _ = released.changed().await;
+    }
+
+    fn hang_blocking(&self) {
+        let released = self.released.subscribe();
+        while !released.has_changed().unwrap_or(true) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// The error of a fault that stands for one.
+fn error(fault: Fault) -> StoreError {
+    let why = "as the test wishes".into();
+    match fault {
+        Fault::NotFound => StoreError::NotFound,
+        Fault::Full => StoreError::Full(why),
+        Fault::Changed => StoreError::Changed(why),
+        Fault::Refused => StoreError::Refused(why),
+        _ => StoreError::Unavailable(why),
+    }
+}
+
+/// The store inside, with faults.
+pub struct FaultyStore {
+    inner: Arc<dyn Store>,
+    faults: Faults,
+}
+
+impl FaultyStore {
+    /// Around a store of either shape.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Store>, faults: Faults) -> Self {
+        Self { inner, faults }
+    }
+
+    async fn struck<T: Send>(
+        &self,
+        call: Call,
+        done: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        match self.faults.strike(call) {
+            None => done.await,
+            Some(Fault::LostAnswer) => match done.await {
+                Ok(_) => Err(error(Fault::LostAnswer)),
+                Err(error) => Err(error),
+            },
+            Some(Fault::Hang) => {
+                self.faults.hang().await;
+                done.await
+            }
+            Some(Fault::HangAfter) => {
+                let result = done.await;
+                self.faults.hang().await;
+                result
+            }
+            Some(Fault::Delay(delay)) => {
+                tokio::time::sleep(delay).await;
+                done.await
+            }
+            Some(fault) => Err(error(fault)),
+        }
+    }
+}
+
+/// A staged file whose writes fail as the store's calls do.
+struct FaultyFile {
+    inner: Arc<dyn StagedFile>,
+    faults: Faults,
+}
+
+impl FaultyFile {
+    fn struck<T>(&self, call: Call, done: impl FnOnce() -> Result<T>) -> Result<T> {
+        match self.faults.strike(call) {
+            None => done(),
+            Some(Fault::LostAnswer) => done().and(Err(error(Fault::LostAnswer))),
+            Some(Fault::Hang) => {
+                self.faults.hang_blocking();
+                done()
+            }
+            Some(Fault::HangAfter) => {
+                let result = done();
+                self.faults.hang_blocking();
+                result
+            }
+            Some(Fault::Delay(delay)) => {
+                std::thread::sleep(delay);
+                done()
+            }
+            Some(fault) => Err(error(fault)),
+        }
+    }
+}
+
+impl StagedFile for FaultyFile {
+    fn write_at(&self, offset: u64, frames: &[Bytes]) -> Result<()> {
+        let result = self.struck(Call::WriteAt, || self.inner.write_at(offset, frames));
+        if matches!(result, Err(StoreError::Full(_))) {
+            // As a disk does that fills up in the middle of it.
+            self.inner.write_at(offset, &frames[..frames.len() / 2])?;
+        }
+        result
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        self.struck(Call::ReadAt, || self.inner.read_at(offset, buffer))
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.struck(Call::Sync, || self.inner.sync())
+    }
+}
+
+impl FaultyStore {
+    fn in_place(&self) -> &dyn InPlace {
+        match self.inner.shape() {
+            Shape::InPlace(store) => store,
+            Shape::Parts(_) => unreachable!("the shape that we show is the inner one's"),
+        }
+    }
+
+    fn parts(&self) -> &dyn Parts {
+        match self.inner.shape() {
+            Shape::Parts(store) => store,
+            Shape::InPlace(_) => unreachable!("the shape that we show is the inner one's"),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    fn shape(&self) -> Shape<'_> {
+        match self.inner.shape() {
+            Shape::InPlace(_) => Shape::InPlace(self),
+            Shape::Parts(_) => Shape::Parts(self),
+        }
+    }
+
+    async fn head(&self, key: &StoreKey) -> Result<Option<Found>> {
+        self.struck(Call::Head, self.inner.head(key)).await
+    }
+
+    async fn read(&self, key: &StoreKey, range: Option<ByteRange>) -> Result<ByteStream> {
+        self.struck(Call::Read, self.inner.read(key, range)).await
+    }
+
+    async fn delete(&self, key: &StoreKey) -> Result<()> {
+        self.struck(Call::Delete, self.inner.delete(key)).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.struck(Call::Ping, self.inner.ping()).await
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        self.inner.check().await
+    }
+}
+
+#[async_trait]
+impl InPlace for FaultyStore {
+    async fn open(&self, id: UploadId) -> Result<Arc<dyn StagedFile>> {
+        let inner = self.struck(Call::Open, self.in_place().open(id)).await?;
+        Ok(Arc::new(FaultyFile {
+            inner,
+            faults: self.faults.clone(),
+        }))
+    }
+
+    async fn publish(&self, id: UploadId, key: &StoreKey, size: Length) -> Result<Stored> {
+        let published = self.in_place().publish(id, key, size);
+        self.struck(Call::Publish, published).await
+    }
+
+    async fn discard(&self, id: UploadId) -> Result<()> {
+        self.struck(Call::Discard, self.in_place().discard(id))
+            .await
+    }
+
+    async fn staged(&self) -> Result<Vec<UploadId>> {
+        self.struck(Call::Staged, self.in_place().staged()).await
+    }
+}
+
+#[async_trait]
+impl Parts for FaultyStore {
+    fn equal_parts(&self) -> bool {
+        self.parts().equal_parts()
+    }
+
+    async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Stored> {
+        let put = self.parts().put(key, payload, about);
+        self.struck(Call::Put, put).await
+    }
+
+    async fn begin(&self, key: &StoreKey, about: &About) -> Result<StoreUploadId> {
+        self.struck(Call::Begin, self.parts().begin(key, about))
+            .await
+    }
+
+    async fn put_part(
+        &self,
+        key: &StoreKey,
+        upload: &StoreUploadId,
+        number: PartNumber,
+        range: ByteRange,
+        payload: Payload,
+    ) -> Result<PartReceipt> {
+        let put = self.parts().put_part(key, upload, number, range, payload);
+        self.struck(Call::PutPart, put).await
+    }
+
+    async fn finish(
+        &self,
+        key: &StoreKey,
+        upload: &StoreUploadId,
+        parts: &[PartReceipt],
+        size: Length,
+    ) -> Result<Stored> {
+        let finished = self.parts().finish(key, upload, parts, size);
+        self.struck(Call::Finish, finished).await
+    }
+
+    async fn abort(&self, key: &StoreKey, upload: &StoreUploadId) -> Result<()> {
+        self.struck(Call::Abort, self.parts().abort(key, upload))
+            .await
+    }
+
+    async fn multipart_of(&self, key: &StoreKey) -> Result<Vec<FoundMultipart>> {
+        self.struck(Call::MultipartOf, self.parts().multipart_of(key))
+            .await
+    }
+
+    async fn multipart_uploads(
+        &self,
+        after: Option<&FoundMultipart>,
+        limit: u32,
+    ) -> Result<Vec<FoundMultipart>> {
+        let listed = self.parts().multipart_uploads(after, limit);
+        self.struck(Call::MultipartUploads, listed).await
+    }
+}

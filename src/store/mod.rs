@@ -8,7 +8,9 @@
 //! A call whose future is dropped has happened or not. Calls repeat what is safe to repeat by themselves, within their own
 //! timeouts; [`StoreError`] tells the caller what to do next.
 
+pub mod call;
 pub mod check;
+#[doc(hidden)]
 pub mod conformance;
 pub mod faulty;
 pub mod file;
@@ -157,8 +159,8 @@ pub trait Parts: Send + Sync {
     /// The size that all parts but the last have to share, if the store insists on equal parts.
     fn equal_parts(&self) -> bool;
 
-    /// Puts a whole object. Repeatable: the same bytes replace themselves. The receipt is of part 1, and covers all of it.
-    async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<PartReceipt>;
+    /// Puts a whole object, which may be empty. Repeatable: the same bytes replace themselves.
+    async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Stored>;
 
     /// Begins a multipart upload. Each call begins another one.
     async fn begin(&self, key: &StoreKey, about: &About) -> Result<StoreUploadId>;

@@ -1,0 +1,99 @@
+//! The stores: the conformance suite on each of them, and what the S3 store makes of a store that misbehaves.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use jumar::store::Store as _;
+use jumar::store::call::Call;
+use jumar::store::conformance::suite;
+use jumar::store::faulty::{Faults, FaultyStore};
+use jumar::store::fs::FsStore;
+use jumar::store::measured::MeasuredStore;
+use jumar::store::s3::{ChecksumMode, S3Config, S3Store};
+
+use crate::support::s3::S3Server;
+
+#[tokio::test]
+async fn a_folder_conforms() {
+    for power in [true, false] {
+        let root = tempfile::tempdir().unwrap();
+        suite(&FsStore::open(root.path(), power).unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn wrapped_stores_conform_in_both_shapes() {
+    let root = tempfile::tempdir().unwrap();
+    let server = S3Server::start().await;
+    let fs = Arc::new(FsStore::open(root.path(), false).unwrap());
+    let faults = Faults::default();
+    suite(&FaultyStore::new(
+        Arc::new(MeasuredStore::new(fs)),
+        faults.clone(),
+    ))
+    .await;
+    let s3 = Arc::new(server.store().await);
+    suite(&FaultyStore::new(
+        Arc::new(MeasuredStore::new(s3)),
+        faults.clone(),
+    ))
+    .await;
+    assert!(faults.count(Call::WriteAt) > 0 && faults.count(Call::PutPart) > 0);
+}
+
+#[tokio::test]
+async fn a_strict_bucket_conforms_with_every_checksum() {
+    for checksum in [
+        ChecksumMode::Auto,
+        ChecksumMode::Crc64Nvme,
+        ChecksumMode::Crc32c,
+        ChecksumMode::Md5,
+        ChecksumMode::None,
+    ] {
+        let server = S3Server::start().await;
+        let config = S3Config {
+            checksum,
+            prefix: "some/prefix".into(),
+            ..server.config()
+        };
+        suite(&S3Store::open(config).await).await;
+        assert_eq!(server.backend().keys(), Vec::<String>::new());
+        assert_eq!(server.backend().open_uploads(), []);
+    }
+}
+
+/// `scripts/dev-s3 start --env FILE` gives the variables.
+#[tokio::test]
+async fn a_real_s3_server_conforms() {
+    let variable = |name: &str| std::env::var(format!("JUMAR_TEST_S3_{name}")).ok();
+    let Some(endpoint) = variable("ENDPOINT") else {
+        // Not by a macro: those are captured, and this should be seen.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: no real S3 server; JUMAR_TEST_S3_ENDPOINT is not set (scripts/dev-s3)"
+        );
+        return;
+    };
+    for checksum in [
+        ChecksumMode::Auto,
+        ChecksumMode::Crc32c,
+        ChecksumMode::Md5,
+        ChecksumMode::None,
+    ] {
+        let config = S3Config {
+            bucket: variable("BUCKET").expect("JUMAR_TEST_S3_BUCKET"),
+            endpoint: Some(endpoint.clone()),
+            region: variable("REGION"),
+            prefix: format!("jumar-tests-{}", std::process::id()),
+            force_path_style: true,
+            access_key_id: variable("ACCESS_KEY_ID"),
+            secret_access_key: variable("SECRET_ACCESS_KEY"),
+            checksum,
+            ..S3Config::default()
+        };
+        let store = S3Store::open(config).await;
+        suite(&store).await;
+        // Seen with --nocapture: what this server can do.
+        println!("{checksum:?}: {:#?}", store.check().await);
+    }
+}

@@ -1,0 +1,5 @@
+//! What the tests share.
+
+pub(crate) mod s3;
+pub(crate) mod s3_backend;
+pub(crate) mod s3_control;
