@@ -65,7 +65,8 @@ async fn auto_takes_the_best_that_is_verified_and_asks_once() {
             .put(&key(), text("two"), &about())
             .await
             .unwrap()
-            .verified
+            .checksum
+            .is_some()
     );
     assert_eq!(server.control().calls().len(), 1, "it is known by now");
     assert_eq!(server.backend().keys(), ["folder/object"]);
@@ -128,7 +129,7 @@ async fn a_probe_while_the_store_is_away_decides_nothing() {
     assert!(matches!(away, Err(StoreError::Unavailable(_))), "{away:?}");
     server.control().heal();
     let stored = store.put(&key(), text("one"), &about()).await.unwrap();
-    assert!(stored.verified);
+    assert!(stored.checksum.is_some());
 }
 
 #[tokio::test]
