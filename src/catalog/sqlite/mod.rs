@@ -1,11 +1,11 @@
 //! The catalog in one SQLite file.
 //!
-//! Owns all of the SQL. Writing is one thread's work ([`writer`]): what is queued shares a transaction, and is answered
-//! once that is durable. Reading goes on beside it, on connections that can only read ([`readers`]). Each operation is a
+//! Owns all of the SQL. Writing is one thread's work (`writer.rs`): what is queued shares a transaction, and is answered
+//! once that is durable. Reading goes on beside it, on connections that can only read (`readers.rs`). Each operation is a
 //! function from a connection inside a transaction to a result; the files are cut by theme.
 //!
 //! Other processes may have the same file open. They take turns by SQLite's own locks, for which one waits
-//! [`BUSY_TIMEOUT`]; epochs keep their writers apart.
+//! five seconds; epochs keep their writers apart.
 
 mod assembling;
 mod creating;
