@@ -41,6 +41,8 @@ CREATE TABLE upload_sessions (
 CREATE INDEX upload_sessions_expiring ON upload_sessions (expires_at, state)
     WHERE state IN ('pending', 'uploading');
 CREATE INDEX upload_sessions_assembling ON upload_sessions (held_until) WHERE state = 'assembling';
+-- Whose a key in the bucket is.
+CREATE INDEX upload_sessions_key ON upload_sessions (store_key);
 CREATE INDEX upload_sessions_ended ON upload_sessions (ended_at) WHERE ended_at IS NOT NULL;
 
 -- Coalesced: no two ranges of an upload touch or overlap.

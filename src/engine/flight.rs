@@ -15,7 +15,7 @@ use super::{Inner, Result};
 use crate::catalog::{Intent, IntentKind};
 use crate::model::upload::{FailureReason, StoreUploadId};
 use crate::model::{Cell, PartNumber, PartReceipt};
-use crate::store::{self, About, Parts, Payload, Shape, StoreError};
+use crate::store::{self, About, Parts, Payload, Put, Shape, StoreError};
 
 /// A cell on its way; it ends with a [`Landing`]. Dropping it lets the flight go on alone.
 pub(super) struct Flight {
@@ -145,7 +145,13 @@ pub(super) async fn put_cell(
         .is_some_and(|length| cell.range.start() == 0 && cell.range.end() == length.get());
     if whole && live.store_upload_id().is_none() {
         announce_object(engine, live).await?;
-        return Ok(parts.put(&live.store_key, payload, &about(live)).await?);
+        let Put { etag, checksum } = parts.put(&live.store_key, payload, &about(live)).await?;
+        return Ok(PartReceipt {
+            number: cell.number,
+            range: cell.range,
+            etag,
+            checksum,
+        });
     }
     let id = begin(engine, live, parts).await?;
     match parts

@@ -404,6 +404,11 @@ impl InPlace for FsStore {
     async fn staged(&self) -> Result<Vec<UploadId>> {
         self.blocking(Folders::list_staged).await
     }
+
+    async fn free_bytes(&self) -> Result<u64> {
+        self.blocking(|folders| super::tail::free_bytes(&folders.objects))
+            .await
+    }
 }
 
 #[cfg(test)]

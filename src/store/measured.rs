@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use super::call::Call;
 use super::check::Finding;
 use super::{
-    About, ByteStream, Found, FoundMultipart, InPlace, Parts, Payload, Result, Shape, StagedFile,
-    Store, StoreError, Stored,
+    About, ByteStream, Found, FoundMultipart, InPlace, Parts, Payload, Put, Result, Shape,
+    StagedFile, Store, StoreError, Stored,
 };
 use crate::model::upload::StoreUploadId;
 use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey, UploadId};
@@ -135,6 +135,10 @@ impl InPlace for MeasuredStore {
     async fn staged(&self) -> Result<Vec<UploadId>> {
         self.timed(Call::Staged, self.in_place().staged()).await
     }
+
+    async fn free_bytes(&self) -> Result<u64> {
+        self.in_place().free_bytes().await
+    }
 }
 
 #[async_trait]
@@ -143,7 +147,7 @@ impl Parts for MeasuredStore {
         self.parts().equal_parts()
     }
 
-    async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Stored> {
+    async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Put> {
         let put = self.parts().put(key, payload, about);
         self.timed(Call::Put, put).await
     }

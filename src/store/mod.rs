@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
-use crate::model::upload::StoreUploadId;
+use crate::model::upload::{PartChecksum, StoreUploadId};
 use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey, Timestamp, UploadId};
 
 pub use file::StagedFile;
@@ -83,6 +83,15 @@ pub struct Stored {
     pub etag: String,
     /// Whether the store checked all of its bytes against checksums that came with them.
     pub verified: bool,
+}
+
+/// An object that was just put whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Put {
+    /// The store's tag for it, without quotes.
+    pub etag: String,
+    /// The checksum that the store verified it with.
+    pub checksum: Option<(PartChecksum, String)>,
 }
 
 /// A multipart upload that was found.
@@ -160,7 +169,7 @@ pub trait Parts: Send + Sync {
     fn equal_parts(&self) -> bool;
 
     /// Puts a whole object, which may be empty. Repeatable: the same bytes replace themselves.
-    async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Stored>;
+    async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Put>;
 
     /// Begins a multipart upload. Each call begins another one.
     async fn begin(&self, key: &StoreKey, about: &About) -> Result<StoreUploadId>;

@@ -9,3 +9,4 @@
 mod support;
 
 mod store;
+mod store_s3;

@@ -179,6 +179,10 @@ fn call_of(head: &http::request::Parts) -> Call {
         size: size
             .and_then(|size| size.to_str().ok()?.parse().ok())
             .unwrap_or(0),
+        signed_payload: head
+            .headers
+            .get("x-amz-content-sha256")
+            .and_then(|hash| Some(hash.to_str().ok()?.to_owned())),
     }
 }
 

@@ -60,6 +60,8 @@ pub(crate) struct Call {
     pub(crate) part: Option<u32>,
     /// The body's size, as announced.
     pub(crate) size: u64,
+    /// What its signature says of the body.
+    pub(crate) signed_payload: Option<String>,
 }
 
 /// What goes wrong.

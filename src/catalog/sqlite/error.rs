@@ -15,7 +15,7 @@ impl From<rusqlite::Error> for CatalogError {
 }
 
 /// Whether the same call may work later, because what stands in its way lies outside of the file's content.
-fn is_passing(error: &rusqlite::Error) -> bool {
+pub(super) fn is_passing(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
         Some(

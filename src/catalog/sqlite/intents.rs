@@ -2,12 +2,11 @@
 
 use rusqlite::{Connection, params};
 
-use super::error::corrupt;
-use super::rows::{self, kind_name, read_id, read_intent};
+use super::rows::{kind_name, read_id, read_intent};
 use super::writing::owned;
 use crate::catalog::{CatalogError, Intent, IntentKind, Leftover, Result};
 use crate::model::upload::{Epoch, StoreUploadId};
-use crate::model::{UploadId, UploadState};
+use crate::model::{Timestamp, UploadId};
 
 pub(super) fn announce(tx: &Connection, intent: &Intent, epoch: Epoch) -> Result<()> {
     owned(tx, intent.upload, epoch)?;
@@ -80,18 +79,12 @@ pub(super) const LEFT_OVER: &str = "SELECT DISTINCT upload_id FROM intents
     WHERE ended = 1 AND upload_id > ?1 ORDER BY upload_id LIMIT ?2";
 
 fn leftover(tx: &Connection, id: UploadId) -> Result<Leftover> {
-    let state = rows::upload(tx, id)?
-        .ok_or_else(|| corrupt("upload_id", "an intent without its upload"))?
-        .state;
-    let (completed, ended_at) = match state {
-        UploadState::Completed { at, .. } => (true, at),
-        UploadState::Failed { at, .. }
-        | UploadState::Aborted { at }
-        | UploadState::Expired { at } => (false, at),
-        UploadState::Pending | UploadState::Uploading | UploadState::Assembling { .. } => {
-            return Err(corrupt("ended", "an ended intent of an open upload"));
-        }
-    };
+    // Not the whole upload: one that cannot be read can still be cleaned up after.
+    let (completed, ended_at) = tx
+        .prepare_cached("SELECT state = 'completed', ended_at FROM upload_sessions WHERE id = ?1")?
+        .query_row([id.as_bytes()], |row| {
+            Ok((row.get(0)?, Timestamp(row.get(1)?)))
+        })?;
     Ok(Leftover {
         id,
         completed,

@@ -1,11 +1,11 @@
 //! The catalog in one SQLite file.
 //!
-//! Owns all of the SQL. Writing is one thread's work ([`writer`]): what is queued shares a transaction, and is answered
-//! once that is durable. Reading goes on beside it, on connections that can only read ([`readers`]). Each operation is a
+//! Owns all of the SQL. Writing is one thread's work (`writer.rs`): what is queued shares a transaction, and is answered
+//! once that is durable. Reading goes on beside it, on connections that can only read (`readers.rs`). Each operation is a
 //! function from a connection inside a transaction to a result; the files are cut by theme.
 //!
 //! Other processes may have the same file open. They take turns by SQLite's own locks, for which one waits
-//! [`BUSY_TIMEOUT`]; epochs keep their writers apart.
+//! five seconds; epochs keep their writers apart.
 
 mod assembling;
 mod creating;
@@ -30,8 +30,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Aborted, Catalog, Claimed, Commit, Created, Idempotency, Intent, IntentKind, Leftover,
-    NewUpload, Open, Result,
+    Aborted, Catalog, Claimed, Commit, Created, Idempotency, Intent, IntentKind, Known, Leftover,
+    NewUpload, Open, Owner, Result,
 };
 use crate::model::digest::Digests;
 use crate::model::upload::{Epoch, FailureReason, Snapshot, StoreUploadId};
@@ -232,10 +232,14 @@ impl Catalog for SqliteCatalog {
             .await
     }
 
-    async fn open_among(&self, ids: Vec<UploadId>) -> Result<Vec<UploadId>> {
+    async fn known_among(&self, ids: Vec<UploadId>) -> Result<Vec<Known>> {
         self.readers
-            .run(move |tx| purging::open_among(tx, &ids))
+            .run(move |tx| purging::known_among(tx, &ids))
             .await
+    }
+
+    async fn owners(&self, keys: Vec<StoreKey>) -> Result<Vec<Owner>> {
+        self.readers.run(move |tx| purging::owners(tx, &keys)).await
     }
 
     async fn open(&self) -> Result<Open> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::BUSY_TIMEOUT;
+use super::error::is_passing;
 
 mod embedded {
     refinery::embed_migrations!("migrations/sqlite");
@@ -17,6 +18,10 @@ mod embedded {
 const CHECKPOINT_PAGES: u32 = 2048;
 /// What the write-ahead log is cut back to after a burst, in bytes.
 const WAL_LIMIT_BYTES: u32 = 64 * 1024 * 1024;
+/// How often migrating is tried. Each time it fails because of another process, that one has come further.
+const MIGRATE_TRIES: u32 = 40;
+/// How long to let the other process work in between.
+const MIGRATE_PAUSE: Duration = Duration::from_millis(50);
 /// More statements than the catalog has.
 const CACHED_STATEMENTS: usize = 128;
 
@@ -86,6 +91,15 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether another process that migrates the same file may be the reason.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Sqlite { source, .. } => is_passing(source),
+            Self::Migration { .. } => true,
+            _ => false,
+        }
+    }
+
     fn sqlite(path: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
         move |source| Self::Sqlite {
             path: path.to_owned(),
@@ -102,6 +116,21 @@ pub fn migrate(path: &Path) -> Result<Vec<String>, OpenError> {
         path: path.to_owned(),
         source,
     })?;
+    // SQLite does not wait for a lock when it turns the log on or when a reader becomes a writer, and whoever looked before
+    // another process was done finds the tables there. Looking again answers all of it.
+    let mut tries = 1;
+    loop {
+        match migrate_once(path) {
+            Err(error) if tries < MIGRATE_TRIES && error.may_pass() => {
+                tries += 1;
+                std::thread::sleep(MIGRATE_PAUSE);
+            }
+            done => return done,
+        }
+    }
+}
+
+fn migrate_once(path: &Path) -> Result<Vec<String>, OpenError> {
     let sqlite = || OpenError::sqlite(path);
     let mut connection = Connection::open(path).map_err(sqlite())?;
     set_up(&connection, Synchronous::Full, BUSY_TIMEOUT).map_err(sqlite())?;
@@ -114,19 +143,13 @@ pub fn migrate(path: &Path) -> Result<Vec<String>, OpenError> {
             known,
         });
     }
-    let run = |connection: &mut Connection| {
-        embedded::migrations::runner()
-            .set_grouped(true)
-            .run(connection)
-    };
-    let report = match run(&mut connection) {
-        Ok(report) => report,
-        // Another process may have applied the same ones between our look and our turn. Then there is nothing left to do.
-        Err(_) => run(&mut connection).map_err(|source| OpenError::Migration {
+    let report = embedded::migrations::runner()
+        .set_grouped(true)
+        .run(&mut connection)
+        .map_err(|source| OpenError::Migration {
             path: path.to_owned(),
             source: Box::new(source),
-        })?,
-    };
+        })?;
     Ok(report
         .applied_migrations()
         .iter()

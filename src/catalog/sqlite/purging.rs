@@ -2,10 +2,11 @@
 
 use rusqlite::{Connection, params};
 
-use super::rows::number;
+use super::rows::{number, read_id};
 use super::writing::standing;
-use crate::catalog::{Open, Result};
-use crate::model::{Timestamp, UploadId};
+use crate::catalog::{Known, Open, Owner, Result};
+use crate::model::upload::StoreUploadId;
+use crate::model::{StoreKey, Timestamp, UploadId};
 
 /// Ranges, parts and idempotency records go with their upload's row; objects and events stay.
 pub(super) fn purge_ended(tx: &Connection, before: Timestamp, limit: u32) -> Result<u64> {
@@ -53,14 +54,43 @@ pub(super) fn purge_records(
     Ok(forgotten + told)
 }
 
-pub(super) fn open_among(tx: &Connection, ids: &[UploadId]) -> Result<Vec<UploadId>> {
-    let mut open = Vec::new();
+pub(super) fn known_among(tx: &Connection, ids: &[UploadId]) -> Result<Vec<Known>> {
+    let mut known = Vec::new();
     for id in ids {
-        if standing(tx, *id)?.is_some_and(|standing| !standing.has_ended()) {
-            open.push(*id);
+        if let Some(standing) = standing(tx, *id)? {
+            known.push(Known {
+                id: *id,
+                ended: standing.has_ended(),
+            });
         }
     }
-    Ok(open)
+    Ok(known)
+}
+
+pub(super) fn owners(tx: &Connection, keys: &[StoreKey]) -> Result<Vec<Owner>> {
+    let mut statement = tx.prepare_cached(
+        "SELECT id, ended_at IS NOT NULL, store_upload_id FROM upload_sessions WHERE store_key = ?1",
+    )?;
+    let mut owners = Vec::new();
+    for key in keys {
+        let found = statement.query_and_then([key.as_str()], |row| {
+            let id = read_id(row, "id")?;
+            let store_upload_id: Option<String> = row.get(2)?;
+            Ok(Owner {
+                key: key.clone(),
+                upload: Known {
+                    id,
+                    ended: row.get(1)?,
+                },
+                store_upload_id: store_upload_id.map(StoreUploadId),
+            })
+        })?;
+        for owner in found {
+            let owner: Result<Owner> = owner;
+            owners.push(owner?);
+        }
+    }
+    Ok(owners)
 }
 
 /// Walks the two partial indices of what is open, and never what has ended.

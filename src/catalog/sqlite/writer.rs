@@ -278,7 +278,10 @@ mod tests {
             ],
         );
         for answer in answers {
-            assert!(matches!(answer, Err(CatalogError::Unavailable(_))));
+            let Err(CatalogError::Unavailable(why)) = answer else {
+                panic!("{answer:?}");
+            };
+            assert_eq!(why.to_string(), NotCommitted::TakenBack.to_string());
         }
         assert_eq!(parents(&connection), [0_i64; 0]);
     }

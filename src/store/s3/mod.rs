@@ -21,8 +21,8 @@ use self::checksum::Chosen;
 use self::error::{Failure, store_error};
 use super::check::Finding;
 use super::{
-    About, ByteStream, Found, FoundMultipart, Parts, Payload, Result, Shape, Store, StoreError,
-    Stored,
+    About, ByteStream, Found, FoundMultipart, Parts, Payload, Put, Result, Shape, Store,
+    StoreError, Stored,
 };
 use crate::model::upload::{PartChecksum, StoreUploadId};
 use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey};
@@ -377,7 +377,7 @@ impl Parts for S3Store {
         self.config.equal_parts
     }
 
-    async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Stored> {
+    async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Put> {
         let key = self.full(key);
         let mut sum = self.sum(&payload).await?;
         let mut put = self
@@ -390,10 +390,10 @@ impl Parts for S3Store {
             put = self.put_once(&key, &payload, Some(about), None).await;
         }
         let taken = put.map_err(Failure::into_store_error)?;
-        let verified = self.verified(sum, &taken)?.is_some();
-        Ok(Stored {
+        let checksum = self.verified(sum, &taken)?;
+        Ok(Put {
             etag: taken.etag,
-            verified,
+            checksum,
         })
     }
 
