@@ -1,10 +1,15 @@
 //! The log.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use crate::config::{Log, LogFormat};
+
+/// Libraries whose everyday news are no news to an operator.
+const QUIET: &str = "tokio_cron_scheduler=warn";
 
 /// The log could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -42,11 +47,18 @@ pub fn init_log(config: &Log) -> Result<(), LogError> {
         .ok()
         .filter(|level| !level.is_empty())
         .unwrap_or_else(|| config.level.clone());
-    let filter = EnvFilter::try_new(&level).map_err(|error| LogError::Filter(error.to_string()))?;
+    // What is asked for comes last, so that it wins.
+    let directives = format!("{QUIET},{level}");
+    let filter =
+        EnvFilter::try_new(&directives).map_err(|error| LogError::Filter(error.to_string()))?;
     let registry = tracing_subscriber::registry().with(filter);
     match config.format {
         LogFormat::Text => registry
-            .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .with_ansi(std::io::stderr().is_terminal())
+                    .with_writer(std::io::stderr),
+            )
             .try_init()?,
         LogFormat::Json => registry
             .with(
