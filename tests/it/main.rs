@@ -8,5 +8,6 @@
 )]
 mod support;
 
+mod engine;
 mod store;
 mod store_s3;
