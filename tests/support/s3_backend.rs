@@ -654,8 +654,8 @@ impl S3 for Backend {
             .uploads
             .get(&(input.key.clone(), input.upload_id.clone()));
         let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
-        let stale = self.control.quirks().stale_lists;
-        let parts = upload.parts.iter().filter(|_| !stale);
+        let lagging = self.control.quirks().stale_lists;
+        let parts = upload.parts.iter().filter(|_| !lagging);
         let parts = parts.map(|(number, part)| Part {
             part_number: Some(*number),
             e_tag: Some(ETag::Strong(part.etag.clone())),

@@ -100,6 +100,7 @@ pub(crate) enum When {
 
 /// What the store is not able to do, for stores that are not AWS.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Quirks {
     /// Checksum headers are taken and never looked at, `Content-MD5` too.
     pub(crate) ignores_checksums: bool,
