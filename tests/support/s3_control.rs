@@ -164,7 +164,7 @@ impl Control {
         self.release();
     }
 
-    /// Lets go what hangs.
+    /// Lets go what hangs now: every such call that was recorded.
     pub(crate) fn release(&self) {
         self.released.send_modify(|times| *times += 1);
     }
@@ -221,10 +221,9 @@ impl Control {
         struck
     }
 
-    /// Waits for the next [`release`](Self::release).
-    pub(crate) async fn hang(&self) {
-        let mut released = self.released.subscribe();
-        released.mark_unchanged();
-        let _ = released.changed().await;
+    /// What a call that hangs waits for. To be taken before the call is recorded, so that a test that saw the call can
+    /// release it.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.released.subscribe()
     }
 }
