@@ -1,6 +1,7 @@
 //! What the S3 server inside the tests keeps, and its rules: those of AWS.
 //!
 //! Parts are files in a temporary folder; an object is a list of them, so that finishing a GiB copies nothing.
+//! One file, because it is the implementation of one trait over one state.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
