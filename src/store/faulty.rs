@@ -101,7 +101,7 @@ impl Faults {
         self.release();
     }
 
-    /// Lets go what hangs.
+    /// Lets go what hangs now: every such call that [`count`](Self::count) knows of.
     pub fn release(&self) {
         self.released.send_modify(|times| *times += 1);
     }
@@ -134,15 +134,23 @@ impl Faults {
         struck
     }
 
-    async fn hang(&self) {
-        let mut released = self.released.subscribe();
+    /// To be taken before the call counts, so that a test that waits for the count can release it.
+    fn watch(&self) -> Hang {
+        Hang(self.released.subscribe())
+    }
+}
+
+/// What a call that hangs waits for.
+struct Hang(watch::Receiver<u64>);
+
+impl Hang {
+    async fn wait(mut self) {
         // An error means that no handle is left to release it.
-        let _ = released.changed().await;
+        let _ = self.0.changed().await;
     }
 
-    fn hang_blocking(&self) {
-        let released = self.released.subscribe();
-        while !released.has_changed().unwrap_or(true) {
+    fn block(self) {
+        while !self.0.has_changed().unwrap_or(true) {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -178,6 +186,7 @@ impl FaultyStore {
         call: Call,
         done: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
+        let hang = self.faults.watch();
         match self.faults.strike(call) {
             None => done.await,
             Some(Fault::LostAnswer) => match done.await {
@@ -185,12 +194,12 @@ impl FaultyStore {
                 Err(error) => Err(error),
             },
             Some(Fault::Hang) => {
-                self.faults.hang().await;
+                hang.wait().await;
                 done.await
             }
             Some(Fault::HangAfter) => {
                 let result = done.await;
-                self.faults.hang().await;
+                hang.wait().await;
                 result
             }
             Some(Fault::Delay(delay)) => {
@@ -210,16 +219,17 @@ struct FaultyFile {
 
 impl FaultyFile {
     fn struck<T>(&self, call: Call, done: impl FnOnce() -> Result<T>) -> Result<T> {
+        let hang = self.faults.watch();
         match self.faults.strike(call) {
             None => done(),
             Some(Fault::LostAnswer) => done().and(Err(error(Fault::LostAnswer))),
             Some(Fault::Hang) => {
-                self.faults.hang_blocking();
+                hang.block();
                 done()
             }
             Some(Fault::HangAfter) => {
                 let result = done();
-                self.faults.hang_blocking();
+                hang.block();
                 result
             }
             Some(Fault::Delay(delay)) => {
@@ -381,5 +391,63 @@ impl Parts for FaultyStore {
     ) -> Result<Vec<FoundMultipart>> {
         let listed = self.parts().multipart_uploads(after, limit);
         self.struck(Call::MultipartUploads, listed).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fs::FsStore;
+
+    fn store(root: &std::path::Path) -> (FaultyStore, Faults) {
+        let faults = Faults::default();
+        let inner = Arc::new(FsStore::open(root, false).unwrap());
+        (FaultyStore::new(inner, faults.clone()), faults)
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_lost_after_the_effect_and_an_error_comes_before_it() {
+        let root = tempfile::tempdir().unwrap();
+        let (store, faults) = store(root.path());
+        let id = UploadId::generate();
+        let key: StoreKey = "key".parse().unwrap();
+        InPlace::open(&store, id).await.unwrap();
+        faults.fail(Call::Publish, When::Next(1), Fault::Unavailable);
+        faults.fail(Call::Publish, When::Nth(2), Fault::LostAnswer);
+        for there in [false, true] {
+            let failed = store.publish(id, &key, Length(0)).await;
+            assert!(matches!(failed, Err(StoreError::Unavailable(_))));
+            assert_eq!(store.head(&key).await.unwrap().is_some(), there);
+        }
+        store.publish(id, &key, Length(0)).await.unwrap();
+        assert_eq!(faults.count(Call::Publish), 3);
+    }
+
+    #[tokio::test]
+    async fn what_hangs_goes_on_when_it_is_released() {
+        let root = tempfile::tempdir().unwrap();
+        let (store, faults) = store(root.path());
+        let id = UploadId::generate();
+        faults.fail(Call::Open, When::Always, Fault::Hang);
+        let mut opened = InPlace::open(&store, id);
+        assert!(futures_util::poll!(&mut opened).is_pending());
+        assert_eq!(store.staged().await.unwrap(), []);
+        faults.release();
+        opened.await.unwrap();
+        assert_eq!(store.staged().await.unwrap(), [id]);
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_takes_some_of_a_write() {
+        let root = tempfile::tempdir().unwrap();
+        let (store, faults) = store(root.path());
+        let file = InPlace::open(&store, UploadId::generate()).await.unwrap();
+        faults.fail(Call::WriteAt, When::Next(1), Fault::Full);
+        let frames = [Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+        let full = file.write_at(0, &frames);
+        assert!(matches!(full, Err(StoreError::Full(_))));
+        assert_eq!(file.read_at(0, &mut [0; 6]).unwrap(), 3);
+        file.write_at(0, &frames).unwrap();
+        assert_eq!(file.read_at(0, &mut [0; 6]).unwrap(), 6);
     }
 }

@@ -458,6 +458,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn space_that_was_reserved_and_not_needed_is_given_back() {
+        let root = tempfile::tempdir().unwrap();
+        let store = FsStore::open(root.path(), false).unwrap();
+        let id = UploadId::generate();
+        let file = InPlace::open(&store, id).await.unwrap();
+        let bytes = bytes::Bytes::from(vec![1; 5 << 20]);
+        file.write_at(0, std::slice::from_ref(&bytes)).unwrap();
+        let size = Length(bytes.len() as u64);
+        let key: StoreKey = "key".parse().unwrap();
+        store.publish(id, &key, size).await.unwrap();
+        let meta = fs::metadata(root.path().join("objects/key")).unwrap();
+        assert_eq!(meta.len(), size.get());
+        assert!(
+            meta.blocks() * 512 < 6 << 20,
+            "{} bytes are taken",
+            meta.blocks() * 512
+        );
+    }
+
+    #[tokio::test]
     async fn exact_bytes_a_short_file_is_not_filled_with_zeros() {
         let root = tempfile::tempdir().unwrap();
         let store = FsStore::open(root.path(), true).unwrap();

@@ -1,5 +1,10 @@
 //! The integration tests, one binary: a file an operation.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "everything here is a test, also what is no test function"
+)]
+
 #[path = "../support/mod.rs"]
 #[allow(
     dead_code,
@@ -8,5 +13,6 @@
 )]
 mod support;
 
+mod engine;
 mod store;
 mod store_s3;

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jumar::store::s3::{S3Config, S3Store};
 use s3s::auth::SimpleAuth;
@@ -126,8 +127,13 @@ async fn answer(
     service: S3Service,
     control: Control,
 ) -> Result<HttpResponse, Cut> {
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
+    let mut released = control.watch();
     let fault = control.arrived(call_of(&head));
+    if matches!(&fault, Some(Fault::Status(..) | Fault::Generic404)) {
+        // A client that is answered while it sends may only see that the connection ends.
+        while let Some(Ok(_)) = body.frame().await {}
+    }
     match &fault {
         Some(Fault::Status(status, code)) => return Ok(error_response(*status, code)),
         Some(Fault::Generic404) => {
@@ -136,7 +142,9 @@ async fn answer(
             return Ok(response);
         }
         Some(Fault::ResetBefore) => return Err(Cut),
-        Some(Fault::Hang) => control.hang().await,
+        Some(Fault::Hang) => {
+            let _ = released.changed().await;
+        }
         Some(Fault::Slow(delay)) => tokio::time::sleep(*delay).await,
         _ => {}
     }
@@ -148,7 +156,7 @@ async fn answer(
         Some(Fault::StatusAfter(status, code)) => Ok(error_response(status, code)),
         Some(Fault::ResetAfter) => Err(Cut),
         Some(Fault::HangAfter) => {
-            control.hang().await;
+            let _ = released.changed().await;
             Ok(response)
         }
         Some(Fault::WrongEtag) => {

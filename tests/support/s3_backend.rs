@@ -1,6 +1,7 @@
 //! What the S3 server inside the tests keeps, and its rules: those of AWS.
 //!
 //! Parts are files in a temporary folder; an object is a list of them, so that finishing a GiB copies nothing.
+//! One file, because it is the implementation of one trait over one state.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -183,6 +184,7 @@ impl Backend {
     ) -> S3Result<Arrived> {
         let quirks = self.control.quirks();
         if quirks.refuses_checksums && (claimed.crc64.is_some() || claimed.crc32c.is_some()) {
+            drain(body).await;
             return Err(s3_error!(NotImplemented, "no such header"));
         }
         let number = self.inner.next.fetch_add(1, Ordering::Relaxed);
@@ -226,6 +228,21 @@ impl Backend {
             return Err(s3_error!(BadDigest));
         }
         Ok(arrived)
+    }
+
+    fn takes_part(&self, name: &(String, String), claimed: &Claimed) -> S3Result<()> {
+        let state = self.state();
+        let upload = state.uploads.get(name);
+        let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
+        let other = match upload.algorithm.as_deref() {
+            Some("CRC64NVME") => claimed.crc32c.is_some(),
+            Some(_) => claimed.crc64.is_some(),
+            None => false,
+        };
+        if other {
+            return Err(s3_error!(InvalidRequest, "the upload has another checksum"));
+        }
+        Ok(())
     }
 
     fn check_completion(
@@ -300,6 +317,13 @@ impl Backend {
             }
         }
         Ok(parts)
+    }
+}
+
+/// Reads what is not wanted: a client that is answered while it sends may only see that the connection ends.
+async fn drain(body: Option<StreamingBlob>) {
+    if let Some(mut body) = body {
+        while let Some(Ok(_)) = body.next().await {}
     }
 }
 
@@ -517,18 +541,9 @@ impl S3 for Backend {
             crc32c: input.checksum_crc32c,
             md5: input.content_md5,
         };
-        {
-            let state = self.state();
-            let upload = state.uploads.get(&name);
-            let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
-            let other = match upload.algorithm.as_deref() {
-                Some("CRC64NVME") => claimed.crc32c.is_some(),
-                Some(_) => claimed.crc64.is_some(),
-                None => false,
-            };
-            if other {
-                return Err(s3_error!(InvalidRequest, "the upload has another checksum"));
-            }
+        if let Err(error) = self.takes_part(&name, &claimed) {
+            drain(input.body).await;
+            return Err(error);
         }
         let arrived = self
             .receive(input.body, input.content_length, &claimed)
@@ -654,8 +669,8 @@ impl S3 for Backend {
             .uploads
             .get(&(input.key.clone(), input.upload_id.clone()));
         let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
-        let stale = self.control.quirks().stale_lists;
-        let parts = upload.parts.iter().filter(|_| !stale);
+        let lagging = self.control.quirks().stale_lists;
+        let parts = upload.parts.iter().filter(|_| !lagging);
         let parts = parts.map(|(number, part)| Part {
             part_number: Some(*number),
             e_tag: Some(ETag::Strong(part.etag.clone())),

@@ -100,6 +100,7 @@ pub(crate) enum When {
 
 /// What the store is not able to do, for stores that are not AWS.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Quirks {
     /// Checksum headers are taken and never looked at, `Content-MD5` too.
     pub(crate) ignores_checksums: bool,
@@ -163,7 +164,7 @@ impl Control {
         self.release();
     }
 
-    /// Lets go what hangs.
+    /// Lets go what hangs now: every such call that was recorded.
     pub(crate) fn release(&self) {
         self.released.send_modify(|times| *times += 1);
     }
@@ -220,10 +221,9 @@ impl Control {
         struck
     }
 
-    /// Waits for the next [`release`](Self::release).
-    pub(crate) async fn hang(&self) {
-        let mut released = self.released.subscribe();
-        released.mark_unchanged();
-        let _ = released.changed().await;
+    /// What a call that hangs waits for. To be taken before the call is recorded, so that a test that saw the call can
+    /// release it.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.released.subscribe()
     }
 }

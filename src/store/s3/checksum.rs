@@ -96,15 +96,19 @@ pub(super) const BEST_FIRST: [PartChecksum; 3] = [
 ];
 
 enum Hasher {
-    Crc(crc_fast::Digest, usize),
+    Crc(Box<crc_fast::Digest>, usize),
     Md5(Md5),
+}
+
+fn crc(algorithm: CrcAlgorithm) -> Box<crc_fast::Digest> {
+    Box::new(crc_fast::Digest::new(algorithm))
 }
 
 impl Hasher {
     fn new(kind: PartChecksum) -> Self {
         match kind {
-            PartChecksum::Crc64Nvme => Self::Crc(crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme), 8),
-            PartChecksum::Crc32c => Self::Crc(crc_fast::Digest::new(CrcAlgorithm::Crc32Iscsi), 4),
+            PartChecksum::Crc64Nvme => Self::Crc(crc(CrcAlgorithm::Crc64Nvme), 8),
+            PartChecksum::Crc32c => Self::Crc(crc(CrcAlgorithm::Crc32Iscsi), 4),
             PartChecksum::Md5 => Self::Md5(Md5::new()),
         }
     }

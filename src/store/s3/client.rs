@@ -118,20 +118,23 @@ pub(super) async fn build(config: &S3Config) -> Client {
         .region
         .clone()
         .or_else(|| config.endpoint.is_some().then(|| String::from("us-east-1")));
-    let mut builder = match (&config.access_key_id, &config.secret_access_key) {
-        (Some(id), Some(secret)) => aws_sdk_s3::config::Builder::new()
-            .credentials_provider(Credentials::new(id, secret, None, None, "configuration")),
-        _ => {
-            let mut loader = aws_config::defaults(BehaviorVersion::latest());
-            if let Some(region) = region.clone() {
-                loader = loader.region(Region::new(region));
-            }
-            aws_sdk_s3::config::Builder::from(&loader.load().await)
+    let given = config
+        .access_key_id
+        .as_ref()
+        .zip(config.secret_access_key.as_ref());
+    let mut builder = if let Some((id, secret)) = given {
+        let credentials = Credentials::new(id, secret, None, None, "configuration");
+        aws_sdk_s3::config::Builder::new().credentials_provider(credentials)
+    } else {
+        let mut loader = aws_config::defaults(BehaviorVersion::latest());
+        if let Some(region) = region.clone() {
+            loader = loader.region(Region::new(region));
         }
+        aws_sdk_s3::config::Builder::from(&loader.load().await)
     };
     if let Some(region) = region {
         builder = builder.region(Region::new(region));
-    } else if config.access_key_id.is_some() {
+    } else if given.is_some() {
         let region = aws_config::defaults(BehaviorVersion::latest()).load().await;
         builder = builder.region(region.region().cloned());
     }

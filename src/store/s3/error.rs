@@ -97,7 +97,7 @@ impl Failure {
             (Some("PreconditionFailed"), _) | (None, Some(412)) => StoreError::Taken,
             (Some("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage"), _)
             | (None, Some(507)) => StoreError::Full(self.into()),
-            // These come as 4xx, and pass.
+            // These come as 4xx, and pass. A 404 without a code may be anybody's on the way, and proves nothing.
             (
                 Some(
                     "ConditionalRequestConflict"
@@ -109,9 +109,8 @@ impl Failure {
                     | "TooManyRequests",
                 ),
                 _,
-            ) => StoreError::Unavailable(self.into()),
-            // `NoSuchBucket` and its like have a code; a 404 without one may be anybody's on the way and proves nothing.
-            (None, Some(404 | 408 | 409 | 429)) => StoreError::Unavailable(self.into()),
+            )
+            | (None, Some(404 | 408 | 409 | 429)) => StoreError::Unavailable(self.into()),
             (Some("NotImplemented"), _) | (_, Some(400..=499 | 501 | 300..=399)) => {
                 StoreError::Refused(self.into())
             }
