@@ -426,7 +426,7 @@ mod tests {
         insta::assert_snapshot!(shown(EngineError::DigestMismatch { algorithm: DigestAlgorithm::Sha256 }), @r#"{"algorithm":"sha-256","code":"digest_mismatch","detail":"the sha-256 digest is not that of the bytes that came","status":422}"#);
         insta::assert_snapshot!(shown(EngineError::TooManyChunks { max: 4 }), @r#"retry-after=1 {"code":"too_many_chunks","detail":"4 chunks of this upload are in flight already","max_parallel_chunks":4,"retry_after_secs":1,"status":429}"#);
         insta::assert_snapshot!(shown(EngineError::BodyBroken { offset: Offset(5), source: BodyError::Cut("reset by 10.0.0.1".into()) }), @r#"upload-offset=5 connection=close {"code":"bad_request","detail":"the body ended early; what came is kept","expected_offset":5,"status":400}"#);
-        insta::assert_snapshot!(shown(EngineError::BodyBroken { offset: Offset(5), source: BodyError::Stalled(Duration::from_secs(60)) }), @r#"upload-offset=5 connection=close {"code":"bad_request","detail":"the body ended early: nothing came for 60 s","expected_offset":5,"status":400}"#);
+        insta::assert_snapshot!(shown(EngineError::BodyBroken { offset: Offset(5), source: BodyError::Stalled(Duration::from_mins(1)) }), @r#"upload-offset=5 connection=close {"code":"bad_request","detail":"the body ended early: nothing came for 60 s","expected_offset":5,"status":400}"#);
         insta::assert_snapshot!(shown(EngineError::BodyBroken { offset: Offset(5), source: BodyError::ShuttingDown }), @r#"retry-after=1 upload-offset=5 connection=close {"code":"store_unavailable","detail":"the server is shutting down","expected_offset":5,"incident":"…","retry_after_secs":1,"status":503}"#);
     }
 

@@ -103,7 +103,7 @@ mod tests {
         server.read_exact(&mut buf).await?;
         // Whatever comes now comes late.
         tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(Duration::from_mins(1)).await;
             client.write_all(b"!").await
         });
         server.read_u8().await.map(|_| ())

@@ -8,10 +8,10 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http_body::Body as _;
 use tokio::time::Instant;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use super::body::Arrived;
 use super::error::{Code, Problem};
@@ -34,16 +34,22 @@ pub async fn observe(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let begun = Instant::now();
     let id = request_id(request.headers());
-    let method = request.method().clone();
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
-    let arrived = request.extensions_mut().remove::<Arrived>();
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
-
+    let mut line = Line {
+        begun: Instant::now(),
+        method: request.method().clone(),
+        route: request
+            .extensions()
+            .get::<MatchedPath>()
+            .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned()),
+        arrived: request
+            .extensions_mut()
+            .remove::<Arrived>()
+            .unwrap_or_default(),
+        span: span.clone(),
+        written: false,
+    };
     let mut response = async {
         if let Some(problem) = too_large(&request, limits) {
             return problem.into_response();
@@ -53,33 +59,61 @@ pub async fn observe(
             Err(panic) => Problem::internal(&Panicked::from(panic)).into_response(),
         }
     }
-    .instrument(span.clone())
+    .instrument(span)
     .await;
-
     response.headers_mut().insert(REQUEST_ID, id);
-    let took = begun.elapsed();
-    let status = response.status();
-    metrics::histogram!(
-        "jumar_request_duration_seconds",
-        "route" => route.clone(),
-        "status" => status.as_str().to_owned()
-    )
-    .record(took);
-    let received = arrived.map_or(0, |arrived| arrived.get());
-    let sent = response
-        .headers()
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok())
-        .unwrap_or("-");
-    let took_ms = took.as_millis();
-    span.in_scope(|| {
-        if matches!(route.as_str(), "/healthz" | "/readyz" | "/metrics") {
-            tracing::debug!(%method, route, status = status.as_u16(), took_ms, "answered");
-        } else {
-            tracing::info!(%method, route, status = status.as_u16(), took_ms, received, sent, "answered");
-        }
-    });
+    line.answered(&response);
     response
+}
+
+/// A request's line in the log, and its place in the metrics.
+struct Line {
+    begun: Instant,
+    method: Method,
+    route: String,
+    arrived: Arrived,
+    span: Span,
+    written: bool,
+}
+
+impl Line {
+    fn answered(&mut self, response: &Response) {
+        self.written = true;
+        let status = response.status();
+        let took = self.begun.elapsed();
+        metrics::histogram!(
+            "jumar_request_duration_seconds",
+            "route" => self.route.clone(),
+            "status" => status.as_str().to_owned()
+        )
+        .record(took);
+        let (method, route, status) = (&self.method, self.route.as_str(), status.as_u16());
+        let took_ms = took.as_millis();
+        let received = self.arrived.get();
+        // Unknown for a body of a length that only its end tells.
+        let sent = response.body().size_hint().exact();
+        self.span.in_scope(|| {
+            if matches!(route, "/healthz" | "/readyz" | "/metrics") {
+                tracing::debug!(%method, route, status, took_ms, received, sent, "answered");
+            } else {
+                tracing::info!(%method, route, status, took_ms, received, sent, "answered");
+            }
+        });
+    }
+}
+
+impl Drop for Line {
+    /// The connection went before there was an answer.
+    fn drop(&mut self) {
+        if self.written {
+            return;
+        }
+        let (method, route) = (&self.method, self.route.as_str());
+        let took_ms = self.begun.elapsed().as_millis();
+        let received = self.arrived.get();
+        self.span
+            .in_scope(|| tracing::info!(%method, route, took_ms, received, "cut"));
+    }
 }
 
 /// The client's own id if it is one that can stand in a log, else a new one.

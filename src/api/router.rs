@@ -13,14 +13,12 @@ use super::observe::{HeadLimits, observe};
 use crate::telemetry::Metrics;
 
 /// The routes of the main listener.
-#[must_use]
 pub fn main(native: Native, health: Health, origins: Cors, head: HeadLimits) -> Router {
     let routes = native::routes(Arc::new(native)).merge(admin::health_routes(health));
     shell(routes, origins, head)
 }
 
 /// The routes of the admin listener.
-#[must_use]
 pub fn admin(health: Health, metrics: Metrics, head: HeadLimits) -> Router {
     let routes = admin::health_routes(health).merge(admin::metrics_routes(metrics));
     shell(routes, Cors::new(&[]), head)

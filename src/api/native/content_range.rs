@@ -7,7 +7,7 @@ const MAX: u64 = i64::MAX as u64;
 
 /// What a `Content-Range` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ContentRange {
+pub(super) enum ContentRange {
     /// The body is these bytes.
     Bytes {
         /// The first of them.
@@ -25,7 +25,7 @@ pub enum ContentRange {
 }
 
 /// Parses the field's value, strictly: RFC 9110, section 14.4, and `bytes */*` besides.
-pub fn parse(text: &str) -> Result<ContentRange, Problem> {
+pub(super) fn parse(text: &str) -> Result<ContentRange, Problem> {
     let malformed = || {
         Problem::bad_request(
             "Content-Range has to be \"bytes first-last/length\" or \"bytes */length\", with * for a length that is not known",

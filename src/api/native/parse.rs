@@ -25,16 +25,16 @@ const MAX_CONTENT_TYPE_BYTES: usize = 255;
 
 /// Which upload, and what opens it.
 #[derive(Debug, Clone)]
-pub struct Credentials {
+pub(super) struct Credentials {
     /// Which upload.
-    pub id: UploadId,
+    pub(super) id: UploadId,
     /// Its key.
-    pub key: UploadKey,
+    pub(super) key: UploadKey,
 }
 
 /// What a PUT to a chunk asks for.
 #[derive(Debug, Clone)]
-pub enum Chunk {
+pub(super) enum Chunk {
     /// To write its body.
     Write(Write),
     /// To end what hangs, and to be told how far the upload got.
@@ -65,7 +65,7 @@ struct CompleteJson {
 }
 
 /// The upload and the key that a request names. Anything wrong with either looks like an upload that is not there.
-pub fn credentials(id: &str, headers: &HeaderMap) -> Result<Credentials, Problem> {
+pub(super) fn credentials(id: &str, headers: &HeaderMap) -> Result<Credentials, Problem> {
     let id = id.parse().map_err(|_| Problem::no_such_upload())?;
     let mut keys = headers.get_all(UPLOAD_KEY).iter();
     let key = match (keys.next(), keys.next()) {
@@ -77,7 +77,7 @@ pub fn credentials(id: &str, headers: &HeaderMap) -> Result<Credentials, Problem
 }
 
 /// A creation.
-pub fn create(headers: &HeaderMap, body: &[u8]) -> Result<Create, Problem> {
+pub(super) fn create(headers: &HeaderMap, body: &[u8]) -> Result<Create, Problem> {
     let idempotency = idempotency_key(headers)?;
     let json: CreateJson = json(headers, body)?;
     let filename = json.filename.filter(|name| !name.is_empty());
@@ -117,7 +117,7 @@ pub fn create(headers: &HeaderMap, body: &[u8]) -> Result<Create, Problem> {
 }
 
 /// A chunk.
-pub fn chunk(id: &str, headers: &HeaderMap) -> Result<Chunk, Problem> {
+pub(super) fn chunk(id: &str, headers: &HeaderMap) -> Result<Chunk, Problem> {
     let credentials = credentials(id, headers)?;
     let mut ranges = headers.get_all(CONTENT_RANGE).iter();
     let (Some(range), None) = (ranges.next(), ranges.next()) else {
@@ -164,7 +164,7 @@ pub fn chunk(id: &str, headers: &HeaderMap) -> Result<Chunk, Problem> {
 }
 
 /// A completion.
-pub fn complete(
+pub(super) fn complete(
     credentials: Credentials,
     headers: &HeaderMap,
     body: &[u8],

@@ -14,7 +14,7 @@ use crate::api::error::UPLOAD_OFFSET;
 use crate::api::fields::http_date;
 use crate::engine::{Completion, Created, Status, Written};
 use crate::model::digest::Digests;
-use crate::model::{Object, Timestamp, Upload, UploadId, UploadState};
+use crate::model::{Object, Timestamp, UploadId, UploadState};
 
 const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
 /// An HTTP date, as tus defined the field; times in JSON are RFC 3339.
@@ -74,7 +74,7 @@ struct WorkingJson {
 }
 
 /// `201` with the session and its key.
-pub fn created(created: &Created, settings: &Settings) -> Response {
+pub(super) fn created(created: &Created, settings: &Settings) -> Response {
     let upload = &created.upload;
     let body = CreatedJson {
         upload_id: upload.id.to_string(),
@@ -100,7 +100,7 @@ pub fn created(created: &Created, settings: &Settings) -> Response {
 }
 
 /// `204` with how far the upload got.
-pub fn written(written: Written) -> Response {
+pub(super) fn written(written: Written) -> Response {
     let mut response = empty(StatusCode::NO_CONTENT);
     let headers = response.headers_mut();
     headers.insert(UPLOAD_OFFSET, written.offset.get().into());
@@ -109,7 +109,7 @@ pub fn written(written: Written) -> Response {
 }
 
 /// `200` with all that is known.
-pub fn status(status: &Status, settings: &Settings) -> Response {
+pub(super) fn status(status: &Status, settings: &Settings) -> Response {
     let upload = &status.upload;
     let (object, failure_reason) = match &upload.state {
         UploadState::Completed { object, .. } => {
@@ -140,7 +140,7 @@ pub fn status(status: &Status, settings: &Settings) -> Response {
 }
 
 /// `200` with the offset and the length alone.
-pub fn status_head(status: &Status) -> Response {
+pub(super) fn status_head(status: &Status) -> Response {
     with_progress(empty(StatusCode::OK), status)
 }
 
@@ -155,7 +155,7 @@ fn with_progress(mut response: Response, status: &Status) -> Response {
 }
 
 /// `201`, repeated `200`, with the object; or `202` while it is being made.
-pub fn completion(id: UploadId, completion: &Completion, settings: &Settings) -> Response {
+pub(super) fn completion(id: UploadId, completion: &Completion, settings: &Settings) -> Response {
     match completion {
         Completion::Done {
             upload,
@@ -188,7 +188,7 @@ pub fn completion(id: UploadId, completion: &Completion, settings: &Settings) ->
 }
 
 /// `204`: it is aborted.
-pub fn aborted() -> Response {
+pub(super) fn aborted() -> Response {
     empty(StatusCode::NO_CONTENT)
 }
 

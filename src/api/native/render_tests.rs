@@ -4,7 +4,9 @@ use http_body_util::BodyExt as _;
 
 use super::*;
 use crate::model::upload::{Declared, Epoch, FailureReason, HashPoint, Protocol};
-use crate::model::{ByteRange, Digest, DigestAlgorithm, Length, Offset, Plan, RangeSet, UploadKey};
+use crate::model::{
+    ByteRange, Digest, DigestAlgorithm, Length, Offset, Plan, RangeSet, Upload, UploadKey,
+};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -44,7 +46,7 @@ fn upload(state: UploadState) -> Upload {
         store_upload_id: None,
         created_at: NOW,
         updated_at: NOW,
-        expires_at: NOW.after(Duration::from_secs(60)),
+        expires_at: NOW.after(Duration::from_mins(1)),
     }
 }
 

@@ -16,19 +16,16 @@ fn stub(origins: &[&str]) -> Router {
                 .options(async || (StatusCode::NO_CONTENT, [("tus-version", "1.0.0")])),
         )
         .route("/only-post", post(async || "ok"))
-        .route(
-            "/panics",
-            get(async || {
-                if true {
-                    panic!("torn")
-                }
-            }),
-        );
+        .route("/panics", get(panics));
     let head = HeadLimits {
         bytes: 8192,
         fields: 20,
     };
     shell(routes, Cors::new(&origins), head)
+}
+
+async fn panics() -> &'static str {
+    panic!("torn")
 }
 
 async fn ask(
