@@ -1,1 +1,17 @@
-//! HTTP.
+//! HTTP: one module a protocol, and what they share.
+//!
+//! A protocol parses a request into a command of the engine (pure), lets the engine carry it out, and renders its outcome
+//! (pure). No protocol looks at another's header fields. What every route shares stands beside them: the accept loop and
+//! its limits, problems, bodies, cross-origin requests, the log line.
+
+pub mod admin;
+pub mod body;
+pub mod content;
+pub mod cors;
+pub mod error;
+pub mod fields;
+mod first_bytes;
+pub mod native;
+pub mod observe;
+pub mod router;
+pub mod server;

@@ -1,6 +1,124 @@
-//! The command line.
+//! The command line: `jumar serve|prune|migrate|check`. Without a command it serves.
+//!
+//! Exit codes: 0 done, 1 it failed, 2 the configuration or the command line is wrong.
+
+mod check;
+mod serve;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::app::App;
+use crate::catalog::sqlite::migrate;
+use crate::config::{Config, ConfigError};
+use crate::telemetry::init_log;
+
+/// The exit code of a wrong configuration.
+const WRONG_CONFIGURATION: u8 = 2;
+
+/// A resumable chunked upload server.
+#[derive(Debug, Parser)]
+#[command(name = "jumar", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The configuration [default: config.toml of the working folder, if it is there]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Listen where others can reach it, though nobody has to prove who they are
+    #[arg(long, global = true)]
+    insecure: bool,
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Command {
+    /// Serve uploads (the default)
+    Serve,
+    /// Clean up once: expire, sweep, abort what was left behind
+    Prune {
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Bring the catalog's schema up to date
+    Migrate,
+    /// Try catalog and store, and say what was found
+    Check,
+}
+
 /// Runs it.
+#[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) if error.is::<ConfigError>() => {
+            eprintln!("jumar: {error}");
+            ExitCode::from(WRONG_CONFIGURATION)
+        }
+        Err(error) => {
+            eprintln!("jumar: {}", in_full(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error with all that it came from, on one line. Some errors print their source too; that is not said twice.
+fn in_full(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let config = Config::load(arguments.config.as_deref())?;
+    let command = arguments.command.unwrap_or(Command::Serve);
+    if matches!(command, Command::Serve) {
+        config.check_exposure(arguments.insecure)?;
+    }
+    init_log(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    let done = runtime.block_on(async {
+        match command {
+            Command::Serve => serve::serve(config).await,
+            Command::Prune { dry_run } => prune(config, dry_run).await,
+            Command::Migrate => migrate_catalog(&config),
+            Command::Check => check::check(&config).await,
+        }
+    });
+    // What still runs in the background was told to stop, and nothing that was acknowledged depends on it.
+    runtime.shutdown_background();
+    done
+}
+
+async fn prune(config: Config, dry_run: bool) -> anyhow::Result<ExitCode> {
+    let app = App::builder(config).build().await?;
+    let report = app.engine().prune(dry_run).await?;
+    app.engine().stop().await;
+    println!("{}", serde_json::to_string(&report)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn migrate_catalog(config: &Config) -> anyhow::Result<ExitCode> {
+    let applied = migrate(&config.catalog.path())?;
+    if applied.is_empty() {
+        println!("the catalog is up to date");
+    }
+    for migration in applied {
+        println!("applied {migration}");
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,1 +1,98 @@
-//! Configuration.
+//! The configuration: one struct a section, read from a TOML file and `JUMAR_<SECTION>__<KEY>` variables.
+//!
+//! Owns defaults, reading and checking. A [`Config`] that was loaded is sound as far as can be told without touching the
+//! disk or the network; whatever is wrong is told in one line that names where it stands, the key and the remedy.
+
+mod check;
+mod read;
+mod secret;
+mod sections;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+pub use read::ConfigError;
+pub use secret::Secret;
+pub use sections::{
+    Api, Catalog, Checksum, Fs, Log, LogFormat, Prune, S3, Server, Spool, Sse, Store, StoreKind,
+    Tail, Uploads,
+};
+
+/// Everything that can be told to the server.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The listeners.
+    pub server: Server,
+    /// Where each protocol is found.
+    pub api: Api,
+    /// The record of uploads.
+    pub catalog: Catalog,
+    /// Where the bytes go.
+    pub store: Store,
+    /// Bytes that wait on this node's disk.
+    pub spool: Spool,
+    /// Limits and times of uploads.
+    pub uploads: Uploads,
+    /// Cleaning up.
+    pub prune: Prune,
+    /// The log.
+    pub log: Log,
+}
+
+/// The file that is read if none is named and it is there.
+const USUAL_FILE: &str = "config.toml";
+
+impl Config {
+    /// Reads the file, or `config.toml` of the working folder if that is there, and the process's environment; then checks.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let usual = Path::new(USUAL_FILE);
+        let file = file.or_else(|| usual.exists().then_some(usual));
+        // A variable that is no Unicode cannot be one of ours, whose names are ASCII; its value is read lossily to say so.
+        let variables = std::env::vars_os().map(|(name, value)| {
+            (
+                name.to_string_lossy().into_owned(),
+                value.to_string_lossy().into_owned(),
+            )
+        });
+        Self::read(file, variables)
+    }
+
+    /// Reads a file and the given environment; then checks.
+    pub fn read(
+        file: Option<&Path>,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let config = read::read(file, variables)?;
+        check::check(&config).map_err(|(key, remedy)| ConfigError {
+            place: read::place_of(file, key),
+            key: key.to_owned(),
+            remedy,
+        })?;
+        Ok(config)
+    }
+
+    /// Refuses listeners that others can reach, as nobody has to prove who they are.
+    pub fn check_exposure(&self, insecure: bool) -> Result<(), ConfigError> {
+        let exposed = [
+            ("server.listen", self.server.listen),
+            ("server.admin_listen", self.server.admin_listen),
+        ]
+        .into_iter()
+        .find(|(_, address)| !address.ip().is_loopback());
+        match exposed {
+            Some((key, address)) if !insecure => Err(ConfigError {
+                place: "configuration".to_owned(),
+                key: key.to_owned(),
+                remedy: format!(
+                    "{address} can be reached by others and no authentication is configured; listen on 127.0.0.1, or say --insecure if something in front takes care of that"
+                ),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

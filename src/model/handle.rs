@@ -106,6 +106,14 @@ impl FromStr for UploadKey {
     }
 }
 
+/// A short random name for one request or one incident, to find it in the log. No secret.
+#[must_use]
+pub fn correlation_id() -> String {
+    let mut bytes = [0; 10];
+    getrandom::fill(&mut bytes).expect("the system has a source of randomness");
+    hex::encode(bytes)
+}
+
 /// The SHA-256 of an [`UploadKey`]. Comparing takes the same time whatever differs.
 #[derive(Clone, Copy)]
 pub struct KeyHash(pub [u8; 32]);

@@ -1,0 +1,180 @@
+//! The native protocol: sessions and Content-Range.
+//!
+//! `parse` turns a request into a command, the engine carries it out, `render` turns the outcome into an answer. The
+//! handlers here only pass on.
+
+mod content_range;
+mod parse;
+mod render;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodRouter, get, post, put};
+use http::StatusCode;
+use http::header::ALLOW;
+
+use super::error::Problem;
+use super::{body, content};
+use crate::engine::Engine;
+use crate::model::UploadId;
+use parse::Chunk;
+
+/// The most that a JSON body may have.
+const MAX_JSON_BYTES: usize = 64 << 10;
+
+/// The native protocol over an engine.
+pub struct Native {
+    /// What carries the commands out.
+    pub engine: Engine,
+    /// What answers say of the server.
+    pub settings: Settings,
+}
+
+/// What answers say of the server, and where it is found.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The path that all routes begin with.
+    pub base: String,
+    /// What URLs begin with; empty: they are paths.
+    pub public_url: String,
+    /// How many bytes a client is advised to send at a time.
+    pub chunk_size: u64,
+    /// How many chunks a client may send at once.
+    pub max_parallel_chunks: usize,
+    /// How long a JSON body may take.
+    pub json_timeout: Duration,
+}
+
+impl Settings {
+    fn url_of(&self, id: UploadId) -> String {
+        format!("{}{}/{id}", self.public_url, self.base)
+    }
+}
+
+type Shared = State<Arc<Native>>;
+/// A path that cannot even be decoded names no upload.
+type Id = Result<Path<String>, PathRejection>;
+type Answer = Result<Response, Problem>;
+
+/// The routes, under the base path of the settings.
+pub fn routes(native: Arc<Native>) -> Router {
+    let base = native.settings.base.as_str();
+    let session = get(status).head(status_head).delete(abort);
+    let stored = get(content).head(content);
+    Router::new()
+        .route(base, known(post(create), "POST,OPTIONS"))
+        .route(
+            &format!("{base}/{{id}}"),
+            known(session, "GET,HEAD,DELETE,OPTIONS"),
+        )
+        .route(
+            &format!("{base}/{{id}}/chunk"),
+            known(put(chunk), "PUT,OPTIONS"),
+        )
+        .route(
+            &format!("{base}/{{id}}/complete"),
+            known(post(complete), "POST,OPTIONS"),
+        )
+        .route(
+            &format!("{base}/{{id}}/content"),
+            known(stored, "GET,HEAD,OPTIONS"),
+        )
+        .with_state(native)
+}
+
+/// Adds OPTIONS, which says what there is.
+fn known(route: MethodRouter<Arc<Native>>, allow: &'static str) -> MethodRouter<Arc<Native>> {
+    route.options(async move || (StatusCode::NO_CONTENT, [(ALLOW, allow)]).into_response())
+}
+
+fn id_of(id: Id) -> Result<String, Problem> {
+    id.map(|Path(id)| id).map_err(|_| Problem::no_such_upload())
+}
+
+async fn create(State(native): Shared, request: Request) -> Answer {
+    let (parts, body) = request.into_parts();
+    let json = body::read_small(body, MAX_JSON_BYTES, native.settings.json_timeout).await?;
+    let command = parse::create(&parts.headers, &json)?;
+    let created = native.engine.create(command).await?;
+    Ok(render::created(&created, &native.settings))
+}
+
+async fn chunk(State(native): Shared, id: Id, request: Request) -> Answer {
+    let (parts, body) = request.into_parts();
+    let written = match parse::chunk(&id_of(id)?, &parts.headers)? {
+        Chunk::Write(write) => {
+            // Until it is admitted the body is not touched: a client that awaits `100 Continue` sends nothing for a refusal.
+            let admission = native.engine.admit(write).await?;
+            admission.run(body::for_engine(body)).await?
+        }
+        Chunk::Ask {
+            credentials,
+            length,
+        } => {
+            native
+                .engine
+                .displace(credentials.id, &credentials.key, length)
+                .await?
+        }
+    };
+    Ok(render::written(written))
+}
+
+async fn status(State(native): Shared, id: Id, request: Request) -> Answer {
+    let credentials = parse::credentials(&id_of(id)?, request.headers())?;
+    let status = native
+        .engine
+        .status(credentials.id, &credentials.key)
+        .await?;
+    Ok(render::status(&status, &native.settings))
+}
+
+async fn status_head(State(native): Shared, id: Id, request: Request) -> Answer {
+    let credentials = parse::credentials(&id_of(id)?, request.headers())?;
+    let status = native
+        .engine
+        .status(credentials.id, &credentials.key)
+        .await?;
+    Ok(render::status_head(&status))
+}
+
+async fn complete(State(native): Shared, id: Id, request: Request) -> Answer {
+    let (parts, body) = request.into_parts();
+    let credentials = parse::credentials(&id_of(id)?, &parts.headers)?;
+    let id = credentials.id;
+    let json = body::read_small(body, MAX_JSON_BYTES, native.settings.json_timeout).await?;
+    let command = parse::complete(credentials, &parts.headers, &json)?;
+    let completion = native.engine.complete(command).await?;
+    Ok(render::completion(id, &completion, &native.settings))
+}
+
+async fn abort(State(native): Shared, id: Id, request: Request) -> Answer {
+    let credentials = parse::credentials(&id_of(id)?, request.headers())?;
+    native
+        .engine
+        .abort(credentials.id, &credentials.key)
+        .await?;
+    Ok(render::aborted())
+}
+
+async fn content(State(native): Shared, id: Id, request: Request) -> Answer {
+    let (parts, _) = request.into_parts();
+    let credentials = parse::credentials(&id_of(id)?, &parts.headers)?;
+    let (upload, object) = native
+        .engine
+        .content(credentials.id, &credentials.key)
+        .await?;
+    content::answer(
+        &native.engine,
+        &upload,
+        &object,
+        &parts.method,
+        &parts.headers,
+    )
+    .await
+}

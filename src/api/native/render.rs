@@ -1,0 +1,228 @@
+//! From outcomes of the engine to answers. Pure.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde::Serialize;
+
+use super::Settings;
+use crate::api::content::etag;
+use crate::api::error::UPLOAD_OFFSET;
+use crate::api::fields::http_date;
+use crate::engine::{Completion, Created, Status, Written};
+use crate::model::digest::Digests;
+use crate::model::{Object, Timestamp, Upload, UploadId, UploadState};
+
+const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
+/// An HTTP date, as tus defined the field; times in JSON are RFC 3339.
+const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
+
+#[derive(Serialize)]
+struct CreatedJson {
+    upload_id: String,
+    upload_key: String,
+    chunk_size: u64,
+    max_parallel_chunks: usize,
+    length: Option<u64>,
+    expires_at: Timestamp,
+    received: [(u64, u64); 0],
+}
+
+#[derive(Serialize)]
+struct StatusJson<'a> {
+    upload_id: String,
+    state: &'static str,
+    length: Option<u64>,
+    offset: u64,
+    received: Vec<(u64, u64)>,
+    expires_at: Timestamp,
+    filename: Option<&'a str>,
+    content_type: Option<&'a str>,
+    metadata: &'a BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Digests::is_empty")]
+    digest: &'a Digests,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object: Option<ObjectJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure_reason: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct ObjectJson<'a> {
+    key: &'a str,
+    size: u64,
+    content_type: Option<&'a str>,
+    digest: &'a Digests,
+    etag: String,
+    url: String,
+    verified: bool,
+}
+
+#[derive(Serialize)]
+struct CompletedJson<'a> {
+    upload_id: String,
+    object: ObjectJson<'a>,
+}
+
+#[derive(Serialize)]
+struct WorkingJson {
+    upload_id: String,
+    state: &'static str,
+}
+
+/// `201` with the session and its key.
+pub fn created(created: &Created, settings: &Settings) -> Response {
+    let upload = &created.upload;
+    let body = CreatedJson {
+        upload_id: upload.id.to_string(),
+        upload_key: created.key.reveal(),
+        chunk_size: settings.chunk_size,
+        // Chunks that overtake each other would be refused.
+        max_parallel_chunks: if upload.declared.sequential {
+            1
+        } else {
+            settings.max_parallel_chunks
+        },
+        length: upload.length.map(crate::model::Length::get),
+        expires_at: upload.expires_at,
+        received: [],
+    };
+    let mut response = json(StatusCode::CREATED, &body);
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::try_from(settings.url_of(upload.id)) {
+        headers.insert(LOCATION, location);
+    }
+    headers.insert(UPLOAD_EXPIRES, http_date(upload.expires_at));
+    response
+}
+
+/// `204` with how far the upload got.
+pub fn written(written: Written) -> Response {
+    let mut response = empty(StatusCode::NO_CONTENT);
+    let headers = response.headers_mut();
+    headers.insert(UPLOAD_OFFSET, written.offset.get().into());
+    headers.insert(UPLOAD_EXPIRES, http_date(written.expires_at));
+    response
+}
+
+/// `200` with all that is known.
+pub fn status(status: &Status, settings: &Settings) -> Response {
+    let upload = &status.upload;
+    let (object, failure_reason) = match &upload.state {
+        UploadState::Completed { object, .. } => {
+            (Some(object_json(upload.id, object, settings)), None)
+        }
+        UploadState::Failed { reason, .. } => (None, Some(reason.name())),
+        _ => (None, None),
+    };
+    let body = StatusJson {
+        upload_id: upload.id.to_string(),
+        state: upload.state.name(),
+        length: upload.length.map(crate::model::Length::get),
+        offset: status.received.contiguous().get(),
+        received: status
+            .received
+            .iter()
+            .map(|range| (range.start(), range.end()))
+            .collect(),
+        expires_at: upload.expires_at,
+        filename: upload.declared.filename.as_deref(),
+        content_type: upload.declared.content_type.as_deref(),
+        metadata: &upload.declared.metadata,
+        digest: &upload.declared.digests,
+        object,
+        failure_reason,
+    };
+    with_progress(json(StatusCode::OK, &body), status)
+}
+
+/// `200` with the offset and the length alone.
+pub fn status_head(status: &Status) -> Response {
+    with_progress(empty(StatusCode::OK), status)
+}
+
+fn with_progress(mut response: Response, status: &Status) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(UPLOAD_OFFSET, status.received.contiguous().get().into());
+    if let Some(length) = status.upload.length {
+        headers.insert(UPLOAD_LENGTH, length.get().into());
+    }
+    headers.insert(UPLOAD_EXPIRES, http_date(status.upload.expires_at));
+    response
+}
+
+/// `201`, repeated `200`, with the object; or `202` while it is being made.
+pub fn completion(id: UploadId, completion: &Completion, settings: &Settings) -> Response {
+    match completion {
+        Completion::Done {
+            upload,
+            object,
+            repeated,
+        } => {
+            let status = if *repeated {
+                StatusCode::OK
+            } else {
+                StatusCode::CREATED
+            };
+            let body = CompletedJson {
+                upload_id: upload.id.to_string(),
+                object: object_json(upload.id, object, settings),
+            };
+            json(status, &body)
+        }
+        Completion::Working { retry_after } => {
+            let body = WorkingJson {
+                upload_id: id.to_string(),
+                state: "assembling",
+            };
+            let mut response = json(StatusCode::ACCEPTED, &body);
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, retry_after.as_secs().max(1).into());
+            response
+        }
+    }
+}
+
+/// `204`: it is aborted.
+pub fn aborted() -> Response {
+    empty(StatusCode::NO_CONTENT)
+}
+
+fn object_json<'a>(id: UploadId, object: &'a Object, settings: &Settings) -> ObjectJson<'a> {
+    ObjectJson {
+        key: object.key.as_str(),
+        size: object.size.get(),
+        content_type: object.content_type.as_deref(),
+        digest: &object.digests,
+        etag: etag(object),
+        url: format!("{}/content", settings.url_of(id)),
+        verified: object.verified,
+    }
+}
+
+fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    let text = serde_json::to_string(body).expect("maps with text as keys serialise");
+    let mut response = empty(status);
+    *response.body_mut() = Body::from(text);
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+#[path = "render_tests.rs"]
+mod tests;

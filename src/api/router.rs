@@ -1,0 +1,39 @@
+//! Puts routes together and around them what they all share.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+
+use super::admin::{self, Health};
+use super::cors::{Cors, cors};
+use super::error::{Code, Problem, method_not_allowed};
+use super::native::{self, Native};
+use super::observe::{HeadLimits, observe};
+use crate::telemetry::Metrics;
+
+/// The routes of the main listener.
+#[must_use]
+pub fn main(native: Native, health: Health, origins: Cors, head: HeadLimits) -> Router {
+    let routes = native::routes(Arc::new(native)).merge(admin::health_routes(health));
+    shell(routes, origins, head)
+}
+
+/// The routes of the admin listener.
+#[must_use]
+pub fn admin(health: Health, metrics: Metrics, head: HeadLimits) -> Router {
+    let routes = admin::health_routes(health).merge(admin::metrics_routes(metrics));
+    shell(routes, Cors::new(&[]), head)
+}
+
+/// What every route has around it, and what answers where there is none.
+pub fn shell(routes: Router, origins: Cors, head: HeadLimits) -> Router {
+    routes
+        .fallback(async || Problem::new(Code::NotFound, "there is no such route"))
+        .method_not_allowed_fallback(async || method_not_allowed(None))
+        .layer(from_fn_with_state(origins, cors))
+        .layer(from_fn_with_state(head, observe))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! The accept loop: connections, their limits, and how they end.
+//!
+//! HTTP/1.1 and HTTP/2 (with prior knowledge) on one port. TLS is left to what stands in front.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use super::body::{DrainLimits, Received};
+use super::first_bytes::FirstBytes;
+use super::observe::HeadLimits;
+
+/// How much of a body one HTTP/2 stream may send ahead of being read: enough to fill a fast link over a long distance.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+/// The same for all streams of a connection together.
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// How many requests one HTTP/2 connection may have at a time.
+const STREAMS: u32 = 100;
+/// How often a silent HTTP/2 peer is asked whether it is still there, and how long it has to answer.
+const PING: Duration = Duration::from_secs(20);
+/// How much hyper buffers of a head at least, so that somewhat too large heads are refused with a problem of ours.
+const HEAD_BUFFER_BYTES: usize = 256 << 10;
+/// How long accepting pauses when the system has no more file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What connections may do.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How long a request's head may take.
+    pub head_timeout: Duration,
+    /// What a request's head may have.
+    pub head: HeadLimits,
+    /// How many connections are served at a time.
+    pub connections: usize,
+    /// What is read of bodies that nobody wants.
+    pub refused_body: DrainLimits,
+}
+
+/// The connections that are left when accepting has ended. Dropping it cuts them.
+pub struct Connections {
+    ended: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Connections {
+    /// Waits for the requests that are running; connections without one are closed. Whether all ended in time. May be called
+    /// again to wait longer.
+    pub async fn finish(&mut self, within: Duration) -> bool {
+        if let Some(ended) = &mut self.ended {
+            if tokio::time::timeout(within, ended).await.is_err() {
+                return false;
+            }
+            self.ended = None;
+        }
+        true
+    }
+}
+
+/// Serves until `stop`, then gives back what is still running. The port is closed by then.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) -> Connections {
+    let builder = builder(&limits);
+    let graceful = GracefulShutdown::new();
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let mut tasks = JoinSet::new();
+    loop {
+        let slot = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            slot = Arc::clone(&slots).acquire_owned() => slot.expect("the semaphore is never closed"),
+        };
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+            Some(_) = tasks.join_next() => continue,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
+        let router = router.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let request = receive(request, limits.refused_body);
+            router.clone().oneshot(request)
+        });
+        let io = TokioIo::new(FirstBytes::new(stream, limits.head_timeout));
+        let connection = graceful.watch(builder.serve_connection(io, service).into_owned());
+        tasks.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error, "a connection broke");
+            }
+            drop(slot);
+        });
+    }
+    drop(listener);
+    Connections {
+        ended: Some(Box::pin(graceful.shutdown())),
+        _tasks: tasks,
+    }
+}
+
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let buffer = HEAD_BUFFER_BYTES.max(limits.head.bytes.saturating_mul(2));
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(buffer)
+        .max_headers(limits.head.fields.saturating_mul(2));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        // Fixed windows: the adaptive ones begin small and are measured by pings that an upload's own bytes delay.
+        .adaptive_window(false)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(buffer).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    builder
+}
+
+/// Puts our own body around hyper's.
+fn receive(request: Request<Incoming>, limits: DrainLimits) -> Request<Body> {
+    let (mut parts, body) = request.into_parts();
+    let body = Received::new(body, &parts.headers, limits);
+    parts.extensions.insert(body.arrived());
+    Request::from_parts(parts, Body::new(body))
+}

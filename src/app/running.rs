@@ -1,0 +1,186 @@
+//! A server that listens, and how it ends.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{App, AppError};
+use crate::api::admin::Health;
+use crate::api::body::DrainLimits;
+use crate::api::cors::Cors;
+use crate::api::native::{self, Native};
+use crate::api::observe::HeadLimits;
+use crate::api::router;
+use crate::api::server::{self, Limits};
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::jobs::Jobs;
+use crate::telemetry::Metrics;
+
+/// How long cut requests have to bring their answers out.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// How often the metrics are tidied when nobody asks for them.
+const UPKEEP: Duration = Duration::from_secs(10);
+
+/// A server that listens. Dropping it ends it at once, as a crash would.
+pub struct Running {
+    address: SocketAddr,
+    admin_address: SocketAddr,
+    engine: Engine,
+    drain: CancellationToken,
+    task: AbortOnDropHandle<()>,
+}
+
+impl Running {
+    /// Where uploads are taken.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where metrics and health are told.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// What carries commands out.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Begins to end: not ready, then no more connections, then no more requests. Repeatable.
+    pub fn drain(&self) {
+        self.drain.cancel();
+    }
+
+    /// Waits for the end.
+    pub async fn finished(self) {
+        if let Err(error) = self.task.await
+            && error.is_panic()
+        {
+            tracing::error!(%error, "the server's task panicked");
+        }
+    }
+}
+
+pub(super) async fn start(app: App) -> Result<Running, AppError> {
+    let config = &app.config;
+    let main = listen(config.server.listen).await?;
+    let admin = listen(config.server.admin_listen).await?;
+    let jobs = if app.jobs {
+        Some(Jobs::start(app.engine.clone(), &config.prune.schedule).await?)
+    } else {
+        None
+    };
+    let address = main.local_addr().unwrap_or(config.server.listen);
+    let admin_address = admin.local_addr().unwrap_or(config.server.admin_listen);
+    tracing::info!(%address, %admin_address, "listening");
+
+    let drain = CancellationToken::new();
+    let engine = app.engine.clone();
+    let task = tokio::spawn(run(app, main, admin, jobs, drain.clone()));
+    Ok(Running {
+        address,
+        admin_address,
+        engine,
+        drain,
+        task: AbortOnDropHandle::new(task),
+    })
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| AppError::Listen { address, source })
+}
+
+async fn run(
+    app: App,
+    main: TcpListener,
+    admin: TcpListener,
+    jobs: Option<Jobs>,
+    drain: CancellationToken,
+) {
+    let server = &app.config.server;
+    let limits = limits(&app.config);
+    let health = Health::new(app.engine.clone());
+    let native = Native {
+        engine: app.engine.clone(),
+        settings: native_settings(&app.config),
+    };
+    let origins = Cors::new(&server.cors_origins);
+    let routes = router::main(native, health.clone(), origins, limits.head);
+    let admin_routes = router::admin(health.clone(), app.metrics.clone(), limits.head);
+
+    // Answers until everything else has ended.
+    let never = CancellationToken::new();
+    let _admin = AbortOnDropHandle::new(tokio::spawn(async move {
+        server::serve(admin, admin_routes, limits, never).await;
+    }));
+    let _upkeep = AbortOnDropHandle::new(tokio::spawn(upkeep(app.metrics.clone())));
+
+    let stop = CancellationToken::new();
+    let stopping = async {
+        drain.cancelled().await;
+        tracing::info!("draining");
+        health.begin_draining();
+        tokio::time::sleep(Duration::from_secs(server.drain_delay_secs)).await;
+        stop.cancel();
+    };
+    let (mut connections, ()) =
+        tokio::join!(server::serve(main, routes, limits, stop.clone()), stopping);
+    if !connections
+        .finish(Duration::from_secs(server.drain_secs))
+        .await
+    {
+        tracing::warn!("requests are still running; they are cut and what came of them is saved");
+    }
+    app.engine.stop().await;
+    connections.finish(LAST_ANSWERS).await;
+    if let Some(jobs) = jobs {
+        jobs.stop().await;
+    }
+    tracing::info!("stopped");
+}
+
+async fn upkeep(metrics: Metrics) {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        metrics.upkeep();
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    let server = &config.server;
+    Limits {
+        head_timeout: Duration::from_secs(server.head_timeout_secs),
+        head: HeadLimits {
+            bytes: server.max_header_bytes,
+            fields: server.max_headers,
+        },
+        connections: server.max_connections,
+        refused_body: DrainLimits {
+            bytes: server.refused_body_bytes,
+            time: Duration::from_secs(server.refused_body_secs),
+        },
+    }
+}
+
+fn native_settings(config: &Config) -> native::Settings {
+    let (uploads, server) = (&config.uploads, &config.server);
+    native::Settings {
+        base: config.api.native.clone(),
+        public_url: server.public_url.clone(),
+        chunk_size: match server.max_request_bytes {
+            0 => uploads.chunk_size_bytes,
+            cap => uploads.chunk_size_bytes.min(cap),
+        },
+        max_parallel_chunks: uploads.max_parallel_chunks,
+        json_timeout: Duration::from_secs(server.body_stall_secs),
+    }
+}

@@ -1,0 +1,65 @@
+//! `jumar check`: a line for everything that was tried.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::in_full;
+use crate::app::{open_catalog, open_store};
+use crate::catalog::Catalog as _;
+use crate::config::Config;
+use crate::store::check::{Finding, Outcome};
+
+/// How long the catalog has for a small commit.
+const COMMIT_WITHIN: Duration = Duration::from_secs(10);
+
+pub(super) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
+    let mut sound = tell("catalog", &catalog(config).await);
+    match open_store(config).await {
+        Ok(store) => {
+            for finding in store.check().await {
+                sound &= tell("store", &finding);
+            }
+        }
+        Err(error) => {
+            let outcome = Outcome::Broken(in_full(&error.into()));
+            sound &= tell(
+                "store",
+                &Finding {
+                    what: "open",
+                    outcome,
+                },
+            );
+        }
+    }
+    Ok(if sound {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn catalog(config: &Config) -> Finding {
+    let outcome = match open_catalog(config) {
+        Err(error) => Outcome::Broken(in_full(&error.into())),
+        Ok(catalog) => match catalog.ping(COMMIT_WITHIN).await {
+            Ok(()) => Outcome::Works(String::new()),
+            Err(error) => Outcome::Broken(error.to_string()),
+        },
+    };
+    Finding {
+        what: "open and commit",
+        outcome,
+    }
+}
+
+/// Prints a finding; whether the server can work with it.
+fn tell(part: &str, finding: &Finding) -> bool {
+    let (word, text, sound) = match &finding.outcome {
+        Outcome::Works(text) => ("ok", text, true),
+        Outcome::Without(text) => ("without", text, true),
+        Outcome::Broken(text) => ("BROKEN", text, false),
+    };
+    let separator = if text.is_empty() { "" } else { ": " };
+    println!("{word:<8} {part}: {}{separator}{text}", finding.what);
+    sound
+}

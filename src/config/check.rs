@@ -1,0 +1,277 @@
+//! What has to hold between values, beyond each one's type.
+
+use std::path::Path;
+
+use super::{Config, Sse, StoreKind};
+use crate::model::KeyTemplate;
+
+/// The first thing that is wrong: the key, and what would be right.
+pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
+    server(config)?;
+    base_paths(config)?;
+    paths(config)?;
+    store(config)?;
+    uploads(config)?;
+    log_and_prune(config)
+}
+
+type Checked = Result<(), (&'static str, String)>;
+
+fn ensure(holds: bool, key: &'static str, remedy: impl Into<String>) -> Checked {
+    if holds {
+        Ok(())
+    } else {
+        Err((key, remedy.into()))
+    }
+}
+
+fn server(config: &Config) -> Checked {
+    let server = &config.server;
+    ensure(
+        server.listen != server.admin_listen || server.listen.port() == 0,
+        "server.admin_listen",
+        "has to differ from server.listen",
+    )?;
+    let url = server.public_url.as_str();
+    ensure(
+        url.is_empty() || is_http_origin(url),
+        "server.public_url",
+        "has to be empty, or http:// or https:// with a host and without a slash at the end",
+    )?;
+    for origin in &server.cors_origins {
+        ensure(
+            origin == "*" || is_http_origin(origin),
+            "server.cors_origins",
+            format!(
+                "{origin:?} has to be \"*\", or scheme and host as in \"https://example.org\", without a slash at the end"
+            ),
+        )?;
+    }
+    for (key, value) in [
+        ("server.head_timeout_secs", server.head_timeout_secs),
+        ("server.body_stall_secs", server.body_stall_secs),
+        ("server.max_connections", server.max_connections as u64),
+    ] {
+        ensure(value >= 1, key, "has to be at least 1")?;
+    }
+    ensure(
+        (8192..=16 << 20).contains(&server.max_header_bytes),
+        "server.max_header_bytes",
+        "has to be between 8192 and 16777216",
+    )?;
+    ensure(
+        (16..=10_000).contains(&server.max_headers),
+        "server.max_headers",
+        "has to be between 16 and 10000",
+    )
+}
+
+/// Scheme and authority, and perhaps a path, of visible ASCII: it goes into header fields.
+fn is_http_origin(url: &str) -> bool {
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        !rest.is_empty()
+            && !rest.starts_with('/')
+            && !rest.ends_with('/')
+            && rest.bytes().all(|byte| byte.is_ascii_graphic())
+            && !rest.contains(['?', '#'])
+    })
+}
+
+fn base_paths(config: &Config) -> Checked {
+    let api = &config.api;
+    let bases = [
+        ("api.native", api.native.as_str()),
+        ("api.tus", api.tus.as_str()),
+        ("api.ietf", api.ietf.as_str()),
+    ];
+    for (key, base) in bases {
+        let plain = base.len() > 1
+            && base.strip_prefix('/').is_some_and(|rest| {
+                rest.split('/').all(|segment| {
+                    !matches!(segment, "" | "." | "..")
+                        && segment.bytes().all(|byte| {
+                            byte.is_ascii_alphanumeric()
+                                || matches!(byte, b'-' | b'_' | b'.' | b'~')
+                        })
+                })
+            });
+        ensure(
+            plain,
+            key,
+            "has to begin with / and to be made of letters, digits, -, _, . and ~ between single slashes, with none at the end",
+        )?;
+        ensure(
+            !matches!(base, "/healthz" | "/readyz" | "/metrics"),
+            key,
+            "is taken by the health and metrics routes; choose another",
+        )?;
+    }
+    for (index, (_, one)) in bases.iter().enumerate() {
+        for (key, other) in &bases[index + 1..] {
+            let below = |a: &str, b: &str| {
+                a.strip_prefix(b)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            ensure(
+                !below(one, other) && !below(other, one),
+                key,
+                "the base paths of two protocols have to differ and none may lie below another",
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn paths(config: &Config) -> Checked {
+    let file = config.catalog.url.strip_prefix("sqlite:");
+    ensure(
+        file.is_some_and(|file| !file.is_empty() && !file.ends_with('/')),
+        "catalog.url",
+        "has to be sqlite: and the path of a file, as in sqlite:data/jumar.db",
+    )?;
+    let empty = |path: &Path| path.as_os_str().is_empty();
+    ensure(
+        !empty(&config.spool.path),
+        "spool.path",
+        "has to name a folder",
+    )?;
+    if config.store.kind == StoreKind::Fs {
+        let root = &config.store.fs.path;
+        ensure(!empty(root), "store.fs.path", "has to name a folder")?;
+        for inner in ["staging", "objects"] {
+            let taken = root.join(inner);
+            ensure(
+                !config.spool.path.starts_with(&taken),
+                "spool.path",
+                format!(
+                    "may not lie in {}, which is the store's own",
+                    taken.display()
+                ),
+            )?;
+            ensure(
+                !config.catalog.path().starts_with(&taken),
+                "catalog.url",
+                format!(
+                    "may not lie in {}, which is the store's own",
+                    taken.display()
+                ),
+            )?;
+        }
+    }
+    ensure(
+        !config.catalog.path().starts_with(&config.spool.path),
+        "catalog.url",
+        "may not lie in spool.path, which is cleaned up",
+    )
+}
+
+fn store(config: &Config) -> Checked {
+    config
+        .store
+        .key
+        .parse::<KeyTemplate>()
+        .map_err(|error| ("store.key", error.to_string()))?;
+    let s3 = &config.store.s3;
+    ensure(
+        s3.access_key_id.is_empty() == s3.secret_access_key.is_empty(),
+        if s3.access_key_id.is_empty() {
+            "store.s3.access_key_id"
+        } else {
+            "store.s3.secret_access_key"
+        },
+        "has to be set too; or set neither, and the environment's credentials are taken",
+    )?;
+    ensure(
+        s3.sse_kms_key_id.is_empty() || s3.sse == Sse::Kms,
+        "store.s3.sse_kms_key_id",
+        "goes with store.s3.sse = \"kms\" only",
+    )?;
+    if config.store.kind == StoreKind::Fs {
+        return Ok(());
+    }
+    ensure(!s3.bucket.is_empty(), "store.s3.bucket", "has to be set")?;
+    ensure(
+        s3.endpoint.is_empty() || is_http_origin(s3.endpoint.trim_end_matches('/')),
+        "store.s3.endpoint",
+        "has to be empty (AWS), or begin with http:// or https://",
+    )?;
+    for (key, value) in [
+        ("store.s3.attempt_timeout_secs", s3.attempt_timeout_secs),
+        ("store.s3.connect_timeout_secs", s3.connect_timeout_secs),
+        ("store.s3.max_attempts", u64::from(s3.max_attempts)),
+    ] {
+        ensure(value >= 1, key, "has to be at least 1")?;
+    }
+    let prefix = s3.prefix.trim_end_matches('/');
+    ensure(
+        prefix.is_empty() || prefix.parse::<crate::model::StoreKey>().is_ok(),
+        "store.s3.prefix",
+        "may have letters, digits, '-', '_' and '.' between single slashes, and may not begin with one",
+    )
+}
+
+fn uploads(config: &Config) -> Checked {
+    let uploads = &config.uploads;
+    for (key, value) in [
+        ("uploads.chunk_size_bytes", uploads.chunk_size_bytes),
+        ("uploads.max_size_bytes", uploads.max_size_bytes),
+        ("uploads.session_ttl_secs", uploads.session_ttl_secs),
+        (
+            "uploads.max_parallel_chunks",
+            uploads.max_parallel_chunks as u64,
+        ),
+        (
+            "uploads.max_checksummed_chunk_bytes",
+            uploads.max_checksummed_chunk_bytes,
+        ),
+        ("uploads.commit_interval_secs", uploads.commit_interval_secs),
+        ("uploads.idempotency_secs", uploads.idempotency_secs),
+    ] {
+        ensure(value >= 1, key, "has to be at least 1")?;
+    }
+    ensure(
+        i64::try_from(uploads.max_size_bytes).is_ok(),
+        "uploads.max_size_bytes",
+        "has to be less than 9223372036854775808",
+    )?;
+    ensure(
+        uploads.chunk_size_bytes <= uploads.max_size_bytes,
+        "uploads.chunk_size_bytes",
+        "may not be more than uploads.max_size_bytes",
+    )?;
+    ensure(
+        uploads.session_ttl_secs <= uploads.session_max_age_secs,
+        "uploads.session_ttl_secs",
+        "may not be more than uploads.session_max_age_secs",
+    )?;
+    ensure(
+        uploads.memory_budget_bytes >= 16 << 20,
+        "uploads.memory_budget_bytes",
+        "has to be at least 16777216",
+    )?;
+    ensure(
+        config.store.kind == StoreKind::Fs || config.spool.max_bytes >= uploads.chunk_size_bytes,
+        "spool.max_bytes",
+        "has to be at least uploads.chunk_size_bytes",
+    )
+}
+
+fn log_and_prune(config: &Config) -> Checked {
+    crate::jobs::check_schedule(&config.prune.schedule).map_err(|why| {
+        (
+            "prune.schedule",
+            format!("is no cron expression with seconds, as in \"0 0 * * * *\": {why}"),
+        )
+    })?;
+    crate::telemetry::check_filter(&config.log.level).map_err(|why| {
+        (
+            "log.level",
+            format!(
+                "has to be error, warn, info, debug or trace, or directives as in RUST_LOG: {why}"
+            ),
+        )
+    })
+}
