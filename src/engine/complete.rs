@@ -269,6 +269,10 @@ impl Inner {
         }
         let mut stored = match self.store.shape() {
             Shape::InPlace(files) => {
+                if length == Length(0) {
+                    // No byte came, so nothing is staged.
+                    drop(files.open(upload.id).await?);
+                }
                 match files.publish(upload.id, &upload.store_key, length).await {
                     Err(StoreError::NotFound) => return self.lost(live).await,
                     published => published?,

@@ -241,6 +241,16 @@ impl Live {
         let _ = tokio::time::timeout(within, all).await;
     }
 
+    /// As for any upload, but not while somebody writes to it: the next commit moves the expiry.
+    pub(super) fn check_expiry(&self, now: Timestamp) -> Result<()> {
+        let state = self.state();
+        if state.writers.is_empty() {
+            check_expiry(&state.snapshot.upload, now)
+        } else {
+            Ok(())
+        }
+    }
+
     pub(super) fn touch(&self) {
         self.state().last_used = Instant::now();
     }
@@ -356,11 +366,7 @@ impl Inner {
             if live.key_hash != key_hash {
                 return Err(EngineError::NotFound);
             }
-            check_expiry(
-                Some(&live),
-                &live.state().snapshot.upload.clone(),
-                self.clock.now(),
-            )?;
+            live.check_expiry(self.clock.now())?;
             live.touch();
             return Ok(Opened::Live(live));
         }
@@ -368,7 +374,7 @@ impl Inner {
         if snapshot.upload.key_hash != key_hash {
             return Err(EngineError::NotFound);
         }
-        check_expiry(None, &snapshot.upload, self.clock.now())?;
+        check_expiry(&snapshot.upload, self.clock.now())?;
         if snapshot.upload.state.has_ended() {
             return Ok(Opened::Ended(Box::new(snapshot.upload)));
         }
@@ -422,10 +428,9 @@ impl Inner {
     }
 }
 
-/// An upload past its expiry is gone, whether the pruner has come by or not; but not while somebody writes to it.
-pub(super) fn check_expiry(live: Option<&Live>, upload: &Upload, now: Timestamp) -> Result<()> {
-    let written_to = live.is_some_and(|live| !live.state().writers.is_empty());
-    if upload.state.takes_bytes() && upload.expires_at <= now && !written_to {
+/// An upload past its expiry is gone, whether the pruner has come by or not.
+pub(super) fn check_expiry(upload: &Upload, now: Timestamp) -> Result<()> {
+    if upload.state.takes_bytes() && upload.expires_at <= now {
         Err(EngineError::Gone)
     } else {
         Ok(())

@@ -13,13 +13,16 @@ const PING_WITHIN: Duration = Duration::from_secs(2);
 impl Inner {
     pub(super) async fn status(&self, id: UploadId, key: &UploadKey) -> Result<Status> {
         let (live, snapshot) = self.peek(id, key).await?;
-        check_expiry(live.as_deref(), &snapshot.upload, self.clock.now())?;
         let snapshot = match live {
             Some(live) => {
+                live.check_expiry(self.clock.now())?;
                 live.save_writers(SAVE_WITHIN).await;
                 live.state().snapshot.clone()
             }
-            None => snapshot,
+            None => {
+                check_expiry(&snapshot.upload, self.clock.now())?;
+                snapshot
+            }
         };
         match snapshot.upload.state {
             UploadState::Aborted { .. } | UploadState::Expired { .. } => Err(EngineError::Gone),
@@ -32,7 +35,7 @@ impl Inner {
 
     pub(super) async fn content(&self, id: UploadId, key: &UploadKey) -> Result<(Upload, Object)> {
         let (_, snapshot) = self.peek(id, key).await?;
-        check_expiry(None, &snapshot.upload, self.clock.now())?;
+        check_expiry(&snapshot.upload, self.clock.now())?;
         match snapshot.upload.state.clone() {
             UploadState::Completed { object, .. } => Ok((snapshot.upload, object)),
             UploadState::Failed { reason, .. } => Err(EngineError::Failed { reason }),

@@ -393,14 +393,13 @@ impl Writer {
             } else {
                 FLIGHT_PATIENCE
             };
-        loop {
+        while !self.flights.is_empty() {
             let landing = tokio::select! {
                 biased;
                 Some(landing) = self.flights.next() => landing,
-                () = self.lease.cancel.cancelled(), if !hurry => break,
-                () = self.engine.stopping.cancelled(), if !hurry => break,
-                () = tokio::time::sleep_until(deadline), if !self.flights.is_empty() => break,
-                else => break,
+                () = self.lease.cancel.cancelled() => break,
+                () = self.engine.stopping.cancelled() => break,
+                () = tokio::time::sleep_until(deadline) => break,
             };
             self.landed(landing).await?;
         }
