@@ -451,6 +451,8 @@ impl Writer {
         self.last_commit = Instant::now();
         if !change.received.is_empty() {
             self.live.commit(&self.engine, change).await?;
+            // While cells land, nothing has to be spilled for the sake of a commit.
+            self.commit_due = self.last_commit + self.engine.settings.commit_interval;
         }
         flushed?;
         self.hand_over_hash();
