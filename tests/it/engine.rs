@@ -1,4 +1,10 @@
-//! The engine's main job on both stores, without HTTP.
+//! The engine's main job on both stores, without HTTP; what goes wrong has files of its own.
+
+mod complete;
+mod digest;
+mod displace;
+mod kit;
+mod write;
 
 use jumar::engine::EngineError;
 
