@@ -36,12 +36,18 @@ async fn told_once_to_eight_at_once() {
             });
             for outcome in futures_util::future::join_all(asked).await {
                 let outcome = outcome.unwrap();
-                assert!(matches!(outcome, Ok(Completion::Done { .. })), "{outcome:?}");
+                assert!(
+                    matches!(outcome, Ok(Completion::Done { .. })),
+                    "{outcome:?}"
+                );
             }
             assert_eq!(events(&rig, "completed"), 1);
             if let Some(server) = &rig.ground.s3 {
-                assert_eq!(server.backend().keys().len(), 1);
-                assert_eq!(server.control().count(Op::CompleteMultipartUpload), usize::from(len > 5 * MIB));
+                assert_eq!(server.backend().keys(), [session.id.to_string()]);
+                assert_eq!(
+                    server.control().count(Op::CompleteMultipartUpload),
+                    usize::from(len > 5 * MIB)
+                );
             }
             rig.expect_whole(&session, &bytes).await;
             let rig = rig.restart().await;
@@ -58,17 +64,27 @@ async fn told_once_though_its_caller_went_away() {
         let bytes = noise(11 * MIB, 61);
         let session = rig.create(Some(11 * MIB)).await;
         rig.put(&session, 0, &bytes).await.unwrap();
-        let call = if rig.ground.s3.is_some() { Call::Finish } else { Call::Publish };
+        let call = if rig.ground.s3.is_some() {
+            Call::Finish
+        } else {
+            Call::Publish
+        };
         faults.fail(call, When::Next(1), Fault::Hang);
         let (engine, asked) = (rig.engine.clone(), command(&session, None));
         let caller = tokio::spawn(async move { engine.complete(asked).await });
         until("it is being finished", async || faults.count(call) == 1).await;
         caller.abort();
         let refused = rig.engine.abort(session.id, &session.key).await;
-        assert!(matches!(refused, Err(EngineError::Completed)), "{refused:?}");
+        assert!(
+            matches!(refused, Err(EngineError::Completed)),
+            "{refused:?}"
+        );
         faults.heal();
         until("it is completed by itself", async || {
-            matches!(rig.status(&session).await.upload.state, UploadState::Completed { .. })
+            matches!(
+                rig.status(&session).await.upload.state,
+                UploadState::Completed { .. }
+            )
         })
         .await;
         assert_eq!((events(&rig, "completed"), faults.count(call)), (1, 1));
@@ -81,12 +97,30 @@ async fn exact_bytes_what_is_missing_is_named() {
     for rig in both().await {
         let bytes = noise(8 * MIB, 62);
         let session = rig.create(Some(8 * MIB)).await;
-        rig.put(&session, MIB, &bytes[MIB as usize..3 * MIB as usize]).await.unwrap();
-        rig.put(&session, 5 * MIB, &bytes[5 * MIB as usize..8 * MIB as usize - 1]).await.unwrap();
+        rig.put(&session, MIB, &bytes[MIB as usize..3 * MIB as usize])
+            .await
+            .unwrap();
+        rig.put(
+            &session,
+            5 * MIB,
+            &bytes[5 * MIB as usize..8 * MIB as usize - 1],
+        )
+        .await
+        .unwrap();
         match rig.complete(&session).await {
-            Err(EngineError::Incomplete { missing, truncated: false }) => assert_eq!(
+            Err(EngineError::Incomplete {
+                missing,
+                truncated: false,
+            }) => assert_eq!(
                 format!("{missing:?}"),
-                format!("[[0, {}), [{}, {}), [{}, {})]", MIB, 3 * MIB, 5 * MIB, 8 * MIB - 1, 8 * MIB)
+                format!(
+                    "[[0, {}), [{}, {}), [{}, {})]",
+                    MIB,
+                    3 * MIB,
+                    5 * MIB,
+                    8 * MIB - 1,
+                    8 * MIB
+                )
             ),
             outcome => panic!("{outcome:?}"),
         }
@@ -101,15 +135,35 @@ async fn exact_bytes_a_length_is_told_at_the_end() {
         let bytes = noise(6 * MIB, 63);
         let session = rig.create(None).await;
         rig.put(&session, 0, &bytes).await.unwrap();
-        let short = rig.engine.complete(command(&session, Some(6 * MIB - 1))).await;
-        assert!(matches!(short, Err(EngineError::RangeMismatch { .. })), "{short:?}");
-        let long = rig.engine.complete(command(&session, Some(6 * MIB + 1))).await;
-        assert!(matches!(long, Err(EngineError::Incomplete { .. })), "{long:?}");
-        rig.engine.complete(command(&session, Some(6 * MIB))).await.unwrap();
+        let short = rig
+            .engine
+            .complete(command(&session, Some(6 * MIB - 1)))
+            .await;
+        assert!(
+            matches!(short, Err(EngineError::RangeMismatch { .. })),
+            "{short:?}"
+        );
+        let long = rig
+            .engine
+            .complete(command(&session, Some(6 * MIB + 1)))
+            .await;
+        assert!(
+            matches!(long, Err(EngineError::Incomplete { .. })),
+            "{long:?}"
+        );
+        rig.engine
+            .complete(command(&session, Some(6 * MIB)))
+            .await
+            .unwrap();
         rig.expect_whole(&session, &bytes).await;
         let refused = rig.put(&session, 0, &noise(6 * MIB, 64)).await;
-        assert!(matches!(refused, Err(EngineError::Completed)), "{refused:?}");
-        rig.put(&session, 0, &bytes).await.expect("the same again is fine");
+        assert!(
+            matches!(refused, Err(EngineError::Completed)),
+            "{refused:?}"
+        );
+        rig.put(&session, 0, &bytes)
+            .await
+            .expect("the same again is fine");
     }
 }
 
@@ -120,7 +174,9 @@ async fn exact_bytes_completing_beside_a_writer_without_a_length() {
         for round in 0..4 {
             let bytes = noise(8 * MIB, 65 + round);
             let session = rig.create(None).await;
-            rig.put(&session, 0, &bytes[..2 * MIB as usize]).await.unwrap();
+            rig.put(&session, 0, &bytes[..2 * MIB as usize])
+                .await
+                .unwrap();
             let (feed, running) = writer(&rig.engine, &session, 2 * MIB, 6 * MIB).await;
             send(&feed, &bytes[2 * MIB as usize..4 * MIB as usize], 50_000);
             let feeding = {
@@ -150,18 +206,42 @@ async fn exact_bytes_completing_beside_a_writer_without_a_length() {
 async fn sealed_to_who_has_another_key() {
     for rig in both().await {
         let session = rig.create(Some(1000)).await;
-        let other = Session { id: session.id, key: rig.create(Some(1)).await.key };
+        let other = Session {
+            id: session.id,
+            key: rig.create(Some(1)).await.key,
+        };
         rig.put(&session, 0, &[1; 500]).await.unwrap();
         for rig in [&rig] {
-            assert!(matches!(rig.engine.status(other.id, &other.key).await, Err(EngineError::NotFound)));
-            assert!(matches!(rig.engine.admit(write(&other, 0, 10)).await.map(|_| ()), Err(EngineError::NotFound)));
-            assert!(matches!(rig.engine.complete(command(&other, None)).await, Err(EngineError::NotFound)));
-            assert!(matches!(rig.engine.abort(other.id, &other.key).await, Err(EngineError::NotFound)));
-            assert!(matches!(rig.engine.displace(other.id, &other.key, None).await, Err(EngineError::NotFound)));
-            assert!(matches!(rig.engine.content(other.id, &other.key).await, Err(EngineError::NotFound)));
+            assert!(matches!(
+                rig.engine.status(other.id, &other.key).await,
+                Err(EngineError::NotFound)
+            ));
+            assert!(matches!(
+                rig.engine.admit(write(&other, 0, 10)).await.map(|_| ()),
+                Err(EngineError::NotFound)
+            ));
+            assert!(matches!(
+                rig.engine.complete(command(&other, None)).await,
+                Err(EngineError::NotFound)
+            ));
+            assert!(matches!(
+                rig.engine.abort(other.id, &other.key).await,
+                Err(EngineError::NotFound)
+            ));
+            assert!(matches!(
+                rig.engine.displace(other.id, &other.key, None).await,
+                Err(EngineError::NotFound)
+            ));
+            assert!(matches!(
+                rig.engine.content(other.id, &other.key).await,
+                Err(EngineError::NotFound)
+            ));
         }
         let rig: Rig = rig.restart().await;
-        assert!(matches!(rig.engine.displace(other.id, &other.key, None).await, Err(EngineError::NotFound)));
+        assert!(matches!(
+            rig.engine.displace(other.id, &other.key, None).await,
+            Err(EngineError::NotFound)
+        ));
         assert_eq!(rig.offset(&session).await, 500);
     }
 }

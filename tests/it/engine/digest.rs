@@ -10,7 +10,10 @@ use super::kit::{both, digests_of, events, faulty, is_gone, rig_with, send, unti
 use crate::support::rig::{Ground, MIB, Rig, Session, body_of, cut, fed_body, noise, write};
 
 fn checked(session: &Session, start: u64, len: u64, digests: Digests) -> Write {
-    Write { digests, ..write(session, start, len) }
+    Write {
+        digests,
+        ..write(session, start, len)
+    }
 }
 
 #[tokio::test]
@@ -18,38 +21,76 @@ async fn exact_bytes_a_chunk_with_a_wrong_digest_leaves_all_as_it_was() {
     for rig in both().await {
         let bytes = noise(6 * MIB, 40);
         let session = rig.create(Some(6 * MIB)).await;
-        rig.put(&session, MIB, &bytes[MIB as usize..2 * MIB as usize]).await.unwrap();
+        rig.put(&session, MIB, &bytes[MIB as usize..2 * MIB as usize])
+            .await
+            .unwrap();
         let before = rig.status(&session).await;
         for algorithm in DigestAlgorithm::ALL {
             let wrong = digests_of(&[algorithm], b"something else");
             let write = checked(&session, 0, 6 * MIB, wrong);
-            let outcome = rig.engine.admit(write).await.unwrap().run(body_of(&bytes)).await;
-            assert!(matches!(outcome, Err(EngineError::DigestMismatch { algorithm: of }) if of == algorithm), "{outcome:?}");
+            let outcome = rig
+                .engine
+                .admit(write)
+                .await
+                .unwrap()
+                .run(body_of(&bytes))
+                .await;
+            assert!(
+                matches!(outcome, Err(EngineError::DigestMismatch { algorithm: of }) if of == algorithm),
+                "{outcome:?}"
+            );
             let after = rig.status(&session).await;
-            assert_eq!((after.received, after.upload), (before.received.clone(), before.upload.clone()));
+            assert_eq!(
+                (after.received, after.upload),
+                (before.received.clone(), before.upload.clone())
+            );
         }
         let right = digests_of(&DigestAlgorithm::ALL, &bytes);
         let write = checked(&session, 0, 6 * MIB, right);
-        rig.engine.admit(write).await.unwrap().run(body_of(&bytes)).await.unwrap();
+        rig.engine
+            .admit(write)
+            .await
+            .unwrap()
+            .run(body_of(&bytes))
+            .await
+            .unwrap();
         rig.expect_whole(&session, &bytes).await;
     }
 }
 
 #[tokio::test]
 async fn bounded_wrong_chunks_over_many_cells_take_their_room_once() {
-    let rig = rig_with(Ground::s3().await, |settings| settings.spool_max_bytes = 72 * MIB).await;
+    let rig = rig_with(Ground::s3().await, |settings| {
+        settings.spool_max_bytes = 72 * MIB
+    })
+    .await;
     let bytes = noise(64 * MIB, 41);
     let session = rig.create(Some(64 * MIB)).await;
     let wrong = digests_of(&[DigestAlgorithm::Crc32c], b"something else");
     for _ in 0..3 {
         let write = checked(&session, 0, 64 * MIB, wrong.clone());
-        let outcome = rig.engine.admit(write).await.unwrap().run(body_of(&bytes)).await;
-        assert!(matches!(outcome, Err(EngineError::DigestMismatch { .. })), "{outcome:?}");
+        let outcome = rig
+            .engine
+            .admit(write)
+            .await
+            .unwrap()
+            .run(body_of(&bytes))
+            .await;
+        assert!(
+            matches!(outcome, Err(EngineError::DigestMismatch { .. })),
+            "{outcome:?}"
+        );
         assert!(rig.status(&session).await.received.is_empty());
     }
     let right = digests_of(&[DigestAlgorithm::Crc32c], &bytes);
     let write = checked(&session, 0, 64 * MIB, right);
-    rig.engine.admit(write).await.unwrap().run(body_of(&bytes)).await.unwrap();
+    rig.engine
+        .admit(write)
+        .await
+        .unwrap()
+        .run(body_of(&bytes))
+        .await
+        .unwrap();
     rig.expect_whole(&session, &bytes).await;
 }
 
@@ -60,14 +101,22 @@ async fn bounded_the_spool_is_empty_when_all_cells_have_landed() {
     let bytes = noise(21 * MIB, 42);
     let session = rig.create(Some(21 * MIB)).await;
     let wrong = digests_of(&[DigestAlgorithm::Md5], b"something else");
-    let outcome = rig.engine.admit(checked(&session, 0, 21 * MIB, wrong)).await.unwrap();
+    let outcome = rig
+        .engine
+        .admit(checked(&session, 0, 21 * MIB, wrong))
+        .await
+        .unwrap();
     assert!(outcome.run(body_of(&bytes)).await.is_err());
-    rig.put(&session, 0, &bytes[..20 * MIB as usize]).await.unwrap();
+    rig.put(&session, 0, &bytes[..20 * MIB as usize])
+        .await
+        .unwrap();
     until("only the last cell is in the tail", async || {
         super::kit::files_of(&rig, &session).len() <= 1
     })
     .await;
-    rig.put(&session, 20 * MIB, &bytes[20 * MIB as usize..]).await.unwrap();
+    rig.put(&session, 20 * MIB, &bytes[20 * MIB as usize..])
+        .await
+        .unwrap();
     rig.expect_whole(&session, &bytes).await;
 }
 
@@ -81,9 +130,23 @@ async fn a_chunk_with_a_digest_counts_whole_or_not_at_all() {
         send(&feed, &bytes[..5_500_000], 100_000);
         feed.send(cut()).unwrap();
         let write = checked(&session, 0, 6 * MIB, right.clone());
-        assert!(rig.engine.admit(write.clone()).await.unwrap().run(body).await.is_err());
+        assert!(
+            rig.engine
+                .admit(write.clone())
+                .await
+                .unwrap()
+                .run(body)
+                .await
+                .is_err()
+        );
         assert!(rig.status(&session).await.received.is_empty());
-        rig.engine.admit(write).await.unwrap().run(body_of(&bytes)).await.unwrap();
+        rig.engine
+            .admit(write)
+            .await
+            .unwrap()
+            .run(body_of(&bytes))
+            .await
+            .unwrap();
         rig.expect_whole(&session, &bytes).await;
         let most = rig.engine.settings().max_checksummed_chunk_bytes;
         let large = rig.create(Some(2 * most)).await;
@@ -94,15 +157,33 @@ async fn a_chunk_with_a_digest_counts_whole_or_not_at_all() {
 
 async fn expect_wrong(rig: &Rig, session: &Session) {
     let outcome = rig.complete(session).await;
-    assert!(matches!(outcome, Err(EngineError::DigestMismatch { .. })), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(EngineError::DigestMismatch { .. })),
+        "{outcome:?}"
+    );
     let again = rig.complete(session).await;
-    assert!(matches!(again, Err(EngineError::Failed { reason: FailureReason::DigestMismatch })), "{again:?}");
-    assert!(is_gone(rig, session), "{:?}", super::kit::files_of(rig, session));
+    assert!(
+        matches!(
+            again,
+            Err(EngineError::Failed {
+                reason: FailureReason::DigestMismatch
+            })
+        ),
+        "{again:?}"
+    );
+    assert!(
+        is_gone(rig, session),
+        "{:?}",
+        super::kit::files_of(rig, session)
+    );
     assert_eq!((events(rig, "failed"), events(rig, "completed")), (1, 0));
 }
 
 fn declaring(digests: Digests) -> Declared {
-    Declared { digests, ..Declared::default() }
+    Declared {
+        digests,
+        ..Declared::default()
+    }
 }
 
 #[tokio::test]
@@ -119,13 +200,18 @@ async fn exact_bytes_another_digest_than_declared_fails_and_leaves_nothing() {
 
 #[tokio::test]
 async fn exact_bytes_another_digest_than_declared_fails_after_reading_back() {
-    let rig = rig_with(Ground::s3().await, |settings| settings.spool_max_bytes = 12 * MIB).await;
+    let rig = rig_with(Ground::s3().await, |settings| {
+        settings.spool_max_bytes = 12 * MIB
+    })
+    .await;
     let wrong = digests_of(&[DigestAlgorithm::Sha512], b"something else");
     let session = rig.create_declaring(Some(30 * MIB), declaring(wrong)).await;
     let bytes = noise(30 * MIB, 45);
     for start in (0..30).rev() {
         let at = start as usize * MIB as usize;
-        rig.put(&session, start * MIB, &bytes[at..at + MIB as usize]).await.unwrap();
+        rig.put(&session, start * MIB, &bytes[at..at + MIB as usize])
+            .await
+            .unwrap();
     }
     assert!(rig.status(&session).await.upload.readback);
     expect_wrong(&rig, &session).await;
@@ -137,11 +223,21 @@ async fn exact_bytes_every_digest_declared_at_creation_or_completion() {
         for rig in both().await {
             let bytes = noise(12 * MIB, 46);
             let right = digests_of(&DigestAlgorithm::ALL, &bytes);
-            let at_creation = if late { Digests::default() } else { right.clone() };
-            let session = rig.create_declaring(Some(12 * MIB), declaring(at_creation)).await;
-            rig.put(&session, 0, &bytes[..7 * MIB as usize]).await.unwrap();
+            let at_creation = if late {
+                Digests::default()
+            } else {
+                right.clone()
+            };
+            let session = rig
+                .create_declaring(Some(12 * MIB), declaring(at_creation))
+                .await;
+            rig.put(&session, 0, &bytes[..7 * MIB as usize])
+                .await
+                .unwrap();
             let rig = rig.restart().await;
-            rig.put(&session, 7 * MIB, &bytes[7 * MIB as usize..]).await.unwrap();
+            rig.put(&session, 7 * MIB, &bytes[7 * MIB as usize..])
+                .await
+                .unwrap();
             let complete = |digests: Digests| Complete {
                 id: session.id,
                 key: session.key.clone(),
@@ -149,14 +245,19 @@ async fn exact_bytes_every_digest_declared_at_creation_or_completion() {
                 length: Some(Length(12 * MIB)),
             };
             let done = rig.engine.complete(complete(right.clone())).await.unwrap();
-            let Completion::Done { object, .. } = done else { panic!("{done:?}") };
+            let Completion::Done { object, .. } = done else {
+                panic!("{done:?}")
+            };
             assert_eq!(object.digests.first_conflict(&right), None);
             assert_eq!(object.digests, right);
             assert!(rig.stored(&object).await == bytes);
             rig.engine.complete(complete(right)).await.unwrap();
             let wrong = digests_of(&[DigestAlgorithm::Sha256], b"something else");
             let refused = rig.engine.complete(complete(wrong)).await;
-            assert!(matches!(refused, Err(EngineError::DigestMismatch { .. })), "{refused:?}");
+            assert!(
+                matches!(refused, Err(EngineError::DigestMismatch { .. })),
+                "{refused:?}"
+            );
         }
     }
 }
@@ -170,14 +271,26 @@ async fn exact_bytes_a_digest_asked_for_while_hashing_goes_on() {
             let session = rig.create(Some(9 * MIB)).await;
             for start in [6, 3, 0] {
                 let at = start as usize * MIB as usize;
-                rig.put(&session, start * MIB, &bytes[at..at + 3 * MIB as usize]).await.unwrap();
+                rig.put(&session, start * MIB, &bytes[at..at + 3 * MIB as usize])
+                    .await
+                    .unwrap();
             }
             let right = digests_of(&[DigestAlgorithm::Sha512], &bytes);
-            let complete = Complete { id: session.id, key: session.key.clone(), digests: right.clone(), length: None };
+            let complete = Complete {
+                id: session.id,
+                key: session.key.clone(),
+                digests: right.clone(),
+                length: None,
+            };
             let done = rig.engine.complete(complete).await.unwrap();
-            let Completion::Done { object, .. } = done else { panic!("{done:?}") };
+            let Completion::Done { object, .. } = done else {
+                panic!("{done:?}")
+            };
             assert_eq!(object.digests.first_conflict(&right), None);
-            assert_eq!(object.digests.get(DigestAlgorithm::Sha512), right.get(DigestAlgorithm::Sha512));
+            assert_eq!(
+                object.digests.get(DigestAlgorithm::Sha512),
+                right.get(DigestAlgorithm::Sha512)
+            );
         }
     }
 }
@@ -213,7 +326,9 @@ async fn what_was_hashed_before_a_restart_is_not_hashed_again() {
         let rig = rig.restart().await;
         let snapshot = rig.catalog.load(session.id).await.unwrap().unwrap();
         assert_eq!(snapshot.upload.hash.offset.get(), 8 * MIB + 3);
-        rig.put(&session, 8 * MIB + 3, &bytes[8 * MIB as usize + 3..]).await.unwrap();
+        rig.put(&session, 8 * MIB + 3, &bytes[8 * MIB as usize + 3..])
+            .await
+            .unwrap();
         let snapshot = rig.catalog.load(session.id).await.unwrap().unwrap();
         assert_eq!(snapshot.upload.hash.offset.get(), 12 * MIB);
         assert!(!snapshot.upload.readback);

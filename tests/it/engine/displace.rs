@@ -36,17 +36,33 @@ async fn one_writer_while_a_call_to_the_store_hangs() {
     faults.fail(Call::PutPart, When::Next(2), Fault::Hang);
     let (feed, old) = writer(&rig.engine, &session, 0, 12 * MIB).await;
     send(&feed, &bytes[..11 * MIB as usize], 60_000);
-    until("both cells are on their way", async || faults.count(Call::PutPart) == 2).await;
+    until("both cells are on their way", async || {
+        faults.count(Call::PutPart) == 2
+    })
+    .await;
     let begun = Instant::now();
-    let written = rig.engine.displace(session.id, &session.key, None).await.unwrap();
+    let written = rig
+        .engine
+        .displace(session.id, &session.key, None)
+        .await
+        .unwrap();
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     assert_eq!(written.offset.get(), 11 * MIB, "what hangs is in the tail");
     assert!(matches!(old.await.unwrap(), Err(EngineError::Displaced)));
-    rig.put(&session, 11 * MIB, &bytes[11 * MIB as usize..]).await.unwrap();
-    assert!(faults.count(Call::PutPart) <= 3, "one call a cell at a time");
+    rig.put(&session, 11 * MIB, &bytes[11 * MIB as usize..])
+        .await
+        .unwrap();
+    assert!(
+        faults.count(Call::PutPart) <= 3,
+        "one call a cell at a time"
+    );
     faults.heal();
     rig.expect_whole(&session, &bytes).await;
-    assert_eq!(faults.count(Call::PutPart), 3, "a cell that landed is not sent again");
+    assert_eq!(
+        faults.count(Call::PutPart),
+        3,
+        "a cell that landed is not sent again"
+    );
 }
 
 #[tokio::test]
@@ -59,7 +75,10 @@ async fn one_writer_while_a_write_to_the_disk_hangs() {
     send(&feed, &bytes[..MIB as usize], 60_000);
     until("the write hangs", async || faults.count(Call::WriteAt) == 1).await;
     let refused = rig.put(&session, 0, &bytes).await;
-    assert!(matches!(refused, Err(EngineError::Unavailable { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(EngineError::Unavailable { .. })),
+        "{refused:?}"
+    );
     faults.heal();
     assert!(matches!(old.await.unwrap(), Err(EngineError::Displaced)));
     assert_eq!(rig.offset(&session).await, MIB);
@@ -127,7 +146,8 @@ async fn one_writer_who_waited_from_before_does_not_come_after() {
     })
     .await;
     let (engine, waiting) = (rig.engine.clone(), session.clone());
-    let second = tokio::spawn(async move { engine.admit(write(&waiting, 0, 2 * MIB)).await.map(|_| ()) });
+    let second =
+        tokio::spawn(async move { engine.admit(write(&waiting, 0, 2 * MIB)).await.map(|_| ()) });
     tokio::time::sleep(Duration::from_millis(100)).await;
     let (engine, asking) = (rig.engine.clone(), session.clone());
     let third = tokio::spawn(async move { engine.displace(asking.id, &asking.key, None).await });
@@ -135,13 +155,19 @@ async fn one_writer_who_waited_from_before_does_not_come_after() {
     faults.heal();
     assert_eq!(third.await.unwrap().unwrap().offset.get(), 1000);
     assert!(matches!(old.await.unwrap(), Err(EngineError::Displaced)));
-    assert!(matches!(second.await.unwrap(), Err(EngineError::Displaced)), "it came from before");
+    assert!(
+        matches!(second.await.unwrap(), Err(EngineError::Displaced)),
+        "it came from before"
+    );
 }
 
 /// A call that nobody could save lands late, with other bytes than those that count by then.
 #[tokio::test]
 async fn exact_bytes_a_late_landing_of_other_bytes_changes_nothing() {
-    let (rig, faults) = faulty_with(Ground::s3().await, |settings| settings.spool_max_bytes = 8 * MIB).await;
+    let (rig, faults) = faulty_with(Ground::s3().await, |settings| {
+        settings.spool_max_bytes = 8 * MIB
+    })
+    .await;
     let (bytes, other) = (noise(8 * MIB, 35), noise(8 * MIB, 36));
     let filler = rig.create(Some(20 * MIB)).await;
     let (feed, filling) = writer(&rig.engine, &filler, 0, 20 * MIB).await;
@@ -152,8 +178,15 @@ async fn exact_bytes_a_late_landing_of_other_bytes_changes_nothing() {
     faults.fail(Call::PutPart, When::Next(1), Fault::Hang);
     let (feed, old) = writer(&rig.engine, &session, 0, 8 * MIB).await;
     send(&feed, &other[..5 * MIB as usize], 60_000);
-    until("the cell is on its way", async || faults.count(Call::PutPart) == 1).await;
-    let written = rig.engine.displace(session.id, &session.key, None).await.unwrap();
+    until("the cell is on its way", async || {
+        faults.count(Call::PutPart) == 1
+    })
+    .await;
+    let written = rig
+        .engine
+        .displace(session.id, &session.key, None)
+        .await
+        .unwrap();
     assert_eq!(written.offset.get(), 0, "there was no room to keep it");
     assert!(old.await.unwrap().is_err());
     rig.engine.abort(filler.id, &filler.key).await.unwrap();
@@ -173,13 +206,22 @@ async fn keep_what_came_of_who_waits_for_memory() {
     faults.fail(Call::PutPart, When::Always, Fault::Hang);
     let (feed, old) = writer(&rig.engine, &session, 0, 40 * MIB).await;
     send(&feed, &bytes[..30 * MIB as usize], 60_000);
-    until("cells are on their way", async || faults.count(Call::PutPart) >= 3).await;
+    until("cells are on their way", async || {
+        faults.count(Call::PutPart) >= 3
+    })
+    .await;
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let written = rig.engine.displace(session.id, &session.key, None).await.unwrap();
+    let written = rig
+        .engine
+        .displace(session.id, &session.key, None)
+        .await
+        .unwrap();
     assert!(written.offset.get() >= 15 * MIB, "{written:?}");
     assert!(matches!(old.await.unwrap(), Err(EngineError::Displaced)));
     faults.heal();
     let at = written.offset.get();
-    rig.put_body(&session, at, 40 * MIB - at, body_of(&bytes[at as usize..])).await.unwrap();
+    rig.put_body(&session, at, 40 * MIB - at, body_of(&bytes[at as usize..]))
+        .await
+        .unwrap();
     rig.expect_whole(&session, &bytes).await;
 }

@@ -94,9 +94,11 @@ pub(super) fn digests_of(algorithms: &[DigestAlgorithm], bytes: &[u8]) -> Digest
 pub(super) fn events(rig: &Rig, kind: &str) -> u64 {
     let path = rig.ground.folder.path().join("jumar.db");
     let db = rusqlite::Connection::open(path).unwrap();
-    db.query_row("SELECT count(*) FROM events WHERE kind = ?1", [kind], |row| {
-        row.get::<_, i64>(0)
-    })
+    db.query_row(
+        "SELECT count(*) FROM events WHERE kind = ?1",
+        [kind],
+        |row| row.get::<_, i64>(0),
+    )
     .unwrap()
     .try_into()
     .unwrap()
@@ -125,7 +127,11 @@ pub(super) fn is_gone(rig: &Rig, session: &Session) -> bool {
     let id = session.id.to_string();
     let in_bucket = rig.ground.s3.as_ref().is_some_and(|server| {
         server.backend().keys().iter().any(|key| key.contains(&id))
-            || server.backend().open_uploads().iter().any(|(key, _)| key.contains(&id))
+            || server
+                .backend()
+                .open_uploads()
+                .iter()
+                .any(|(key, _)| key.contains(&id))
     });
     !in_bucket && files_of(rig, session).is_empty()
 }
