@@ -3,7 +3,12 @@
 mod complete;
 mod digest;
 mod displace;
+mod faults;
 mod kit;
+mod memory;
+mod prune;
+mod random;
+mod recover;
 mod write;
 
 use jumar::engine::EngineError;
