@@ -242,7 +242,11 @@ impl Inner {
     fn is_orphan(&self, found: &FoundMultipart, owner: &Owner, now: Timestamp) -> bool {
         let superseded = owner.upload.ended || owner.store_upload_id.as_ref() != Some(&found.id);
         let grace = self.settings.orphan_grace;
-        superseded && found.initiated.is_none_or(|at| now >= at.after(grace))
+        match found.initiated {
+            Some(at) => superseded && now >= at.after(grace),
+            // It may have been begun just now, and not be named yet.
+            None => owner.upload.ended,
+        }
     }
 
     async fn purge(&self, now: Timestamp, dry_run: bool, report: &mut PruneReport) -> Result<()> {
