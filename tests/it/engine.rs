@@ -1,5 +1,10 @@
 //! The engine's main job on both stores, without HTTP; what goes wrong has files of its own.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "the offsets of a test are small"
+)]
+
 mod complete;
 mod digest;
 mod displace;

@@ -61,7 +61,7 @@ async fn exact_bytes_a_chunk_with_a_wrong_digest_leaves_all_as_it_was() {
 #[tokio::test]
 async fn bounded_wrong_chunks_over_many_cells_take_their_room_once() {
     let rig = rig_with(Ground::s3().await, |settings| {
-        settings.spool_max_bytes = 72 * MIB
+        settings.spool_max_bytes = 72 * MIB;
     })
     .await;
     let bytes = noise(64 * MIB, 41);
@@ -201,7 +201,7 @@ async fn exact_bytes_another_digest_than_declared_fails_and_leaves_nothing() {
 #[tokio::test]
 async fn exact_bytes_another_digest_than_declared_fails_after_reading_back() {
     let rig = rig_with(Ground::s3().await, |settings| {
-        settings.spool_max_bytes = 12 * MIB
+        settings.spool_max_bytes = 12 * MIB;
     })
     .await;
     let wrong = digests_of(&[DigestAlgorithm::Sha512], b"something else");

@@ -165,7 +165,7 @@ async fn one_writer_who_waited_from_before_does_not_come_after() {
 #[tokio::test]
 async fn exact_bytes_a_late_landing_of_other_bytes_changes_nothing() {
     let (rig, faults) = faulty_with(Ground::s3().await, |settings| {
-        settings.spool_max_bytes = 8 * MIB
+        settings.spool_max_bytes = 8 * MIB;
     })
     .await;
     let (bytes, other) = (noise(8 * MIB, 35), noise(8 * MIB, 36));

@@ -158,7 +158,7 @@ async fn exact_bytes_where_reading_back_fails() {
     for right in [true, false] {
         for fault in [Fault::Unavailable, Fault::LostAnswer] {
             let (rig, faults) = faulty_with(Ground::s3().await, |settings| {
-                settings.spool_max_bytes = 12 * MIB
+                settings.spool_max_bytes = 12 * MIB;
             })
             .await;
             let bytes = noise(30 * MIB, 82);
@@ -282,7 +282,7 @@ async fn a_sync_that_fails_counts_nothing() {
 #[tokio::test]
 async fn bounded_a_full_spool_is_told_and_works_again_after() {
     let rig = rig_with(Ground::s3().await, |settings| {
-        settings.spool_max_bytes = 2 * MIB
+        settings.spool_max_bytes = 2 * MIB;
     })
     .await;
     let (one, two) = (noise(4 * MIB, 86), noise(4 * MIB, 87));

@@ -156,7 +156,7 @@ async fn bounded_what_is_read_while_the_store_hangs() {
 #[tokio::test]
 async fn bounded_a_checked_body_that_skips_does_not_wait_for_itself() {
     let rig = rig_with(Ground::s3().await, |settings| {
-        settings.memory_budget_bytes = 20 * MIB
+        settings.memory_budget_bytes = 20 * MIB;
     })
     .await;
     let bytes = noise(30 * MIB, 120);

@@ -13,9 +13,9 @@ use super::kit::{both, events, faulty, files_of, is_gone, send, until, writer};
 use crate::support::rig::{Ground, MIB, Rig, Session, body_of, noise, write};
 use crate::support::s3::BUCKET;
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 /// Beyond the time that the store's own clock shows.
-const YEARS: Duration = Duration::from_secs(50 * 365 * 24 * 3600);
+const YEARS: Duration = Duration::from_hours(50 * 365 * 24);
 
 async fn prune_after_jump(rig: &Rig) -> PruneReport {
     // The first round after the clock was moved expires nothing.
@@ -126,7 +126,7 @@ async fn an_upload_past_its_time_is_gone_and_then_swept_and_purged() {
         rig.put(&session, 0, &noise(12 * MIB, 93)).await.unwrap();
         rig.clock.advance(HOUR / 2);
         rig.put(&session, 12 * MIB, &[1; 100]).await.unwrap();
-        rig.clock.advance(HOUR / 2 + Duration::from_secs(60));
+        rig.clock.advance(HOUR / 2 + Duration::from_mins(1));
         rig.put(&session, 12 * MIB + 100, &[1; 100])
             .await
             .expect("every byte moves the end");

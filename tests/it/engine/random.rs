@@ -68,9 +68,8 @@ async fn write_some(
             let _ = feed.send(cut());
         }
         drop(feed);
-        match running.await.unwrap() {
-            Err(EngineError::Internal(error)) => panic!("{error}"),
-            _ => {}
+        if let Err(EngineError::Internal(error)) = running.await.unwrap() {
+            panic!("{error}");
         }
     })
 }

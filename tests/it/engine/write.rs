@@ -258,7 +258,7 @@ async fn a_length_is_fixed_once() {
         assert!(
             matches!(other, Err(EngineError::RangeMismatch { length: Some(Length(known)), .. }) if known == 3 * MIB)
         );
-        let beyond = rig.put(&session, 2 * MIB, &[0; 2 * MIB as usize]).await;
+        let beyond = rig.put(&session, 2 * MIB, &noise(2 * MIB, 9)).await;
         assert!(matches!(beyond, Err(EngineError::RangeMismatch { .. })));
         let rig = rig.restart().await;
         let other = rig
