@@ -203,7 +203,7 @@ fn fix_length(live: &Live, told: Option<Length>) -> Result<()> {
     let Some(told) = told else { return Ok(()) };
     let mut state = live.state();
     agree_on_length(state.snapshot.upload.length, Some(told))?;
-    let there = state.snapshot.received.end();
+    let there = state.reach();
     if told.get() < there {
         return Err(EngineError::RangeMismatch {
             detail: format!("the length {told} is less than the {there} bytes that are there"),

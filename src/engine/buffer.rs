@@ -104,13 +104,20 @@ impl Budget {
         }
     }
 
+    /// A grant for a last frame that has come already: nothing is waited for, and nothing is taken.
+    pub(super) fn overdraw(&self) -> Arc<Grant> {
+        let permit = Arc::clone(&self.0.semaphore).try_acquire_many_owned(0);
+        Arc::new(Grant(permit.expect("nothing is always there")))
+    }
+
+    /// Each is asked once: who does not get to it holds up nobody else.
     fn ask_oldest_to_spill(&self) {
-        let holders = self
+        let mut holders = self
             .0
             .holders
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(oldest) = holders.values().next() {
+        if let Some((_, oldest)) = holders.pop_first() {
             oldest.notify_one();
         }
     }

@@ -33,6 +33,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// How many missing ranges an answer names.
 const MISSING_NAMED: usize = 100;
 const SAVE_WITHIN: Duration = Duration::from_millis(900);
+/// How long the answer to an ending waits until what was left is removed.
+const CLEAN_WITHIN: Duration = Duration::from_secs(5);
 
 /// How finishing ended this time.
 #[derive(Debug, Clone)]
@@ -49,12 +51,29 @@ pub(super) enum Finished {
 
 impl Inner {
     pub(super) async fn complete(self: &Arc<Self>, command: Complete) -> Result<Completion> {
-        let live = match self.open(command.id, &command.key).await? {
-            Opened::Live(live) => live,
-            Opened::Ended(upload) => return answer_ended(*upload, &command),
-        };
+        loop {
+            let live = match self.open(command.id, &command.key).await? {
+                Opened::Live(live) => live,
+                Opened::Ended(upload) => return answer_ended(*upload, &command),
+            };
+            match self.complete_live(&live, &command).await {
+                // It ended, or changed hands, between finding it and working on it.
+                Err(EngineError::Displaced) if live.state().lost => tokio::task::yield_now().await,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn complete_live(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        command: &Complete,
+    ) -> Result<Completion> {
         {
             let _turn = live.turning.lock().await;
+            if live.state().lost {
+                return Err(EngineError::Displaced);
+            }
             let assembling = matches!(
                 live.state().snapshot.upload.state,
                 UploadState::Assembling { .. }
@@ -66,10 +85,10 @@ impl Inner {
             if assembling {
                 agree_on_length(live.length(), command.length)?;
             } else {
-                self.begin_assembly(&live, &command).await?;
+                self.begin_assembly(live, command).await?;
             }
         }
-        let mut finishing = self.start_finishing(&live);
+        let mut finishing = self.start_finishing(live).ok_or(EngineError::Displaced)?;
         let wait = tokio::time::timeout(
             self.settings.complete_wait,
             finishing.wait_for(Option::is_some),
@@ -103,12 +122,18 @@ impl Inner {
     }
 
     async fn begin_assembly(&self, live: &Arc<Live>, command: &Complete) -> Result<()> {
-        live.save_writers(SAVE_WITHIN).await;
+        if live.length().or(command.length).is_some() {
+            live.save_writers(SAVE_WITHIN).await;
+        } else {
+            // What is there now is all there is.
+            live.displace_all().await?;
+        }
         let length = {
-            let state = live.state();
+            let mut state = live.state();
+            let reach = state.reach();
             let Snapshot {
                 upload, received, ..
-            } = &state.snapshot;
+            } = &mut state.snapshot;
             agree_on_length(upload.length, command.length)?;
             let length = upload
                 .length
@@ -131,6 +156,12 @@ impl Inner {
                 missing.truncate(MISSING_NAMED);
                 return Err(EngineError::Incomplete { missing, truncated });
             }
+            if reach > length.get() {
+                // A writer has come in between with more.
+                return Err(EngineError::unavailable("bytes are still coming"));
+            }
+            // From here on no writer goes beyond it.
+            upload.length = Some(length);
             length
         };
         if length > self.largest(live.plan) {
@@ -161,14 +192,17 @@ impl Inner {
         Ok(())
     }
 
-    /// Finishes an upload that is assembling, or joins who is at it here.
+    /// Finishes an upload that is assembling, or joins who is at it here. `None` if it has ended or is another's by now.
     pub(super) fn start_finishing(
         self: &Arc<Self>,
         live: &Arc<Live>,
-    ) -> watch::Receiver<Option<Finished>> {
+    ) -> Option<watch::Receiver<Option<Finished>>> {
         let mut state = live.state();
         if let Some(finishing) = &state.finishing {
-            return finishing.clone();
+            return Some(finishing.clone());
+        }
+        if state.lost {
+            return None;
         }
         let (tell, finishing) = watch::channel(None);
         state.finishing = Some(finishing.clone());
@@ -176,10 +210,10 @@ impl Inner {
         let (engine, live) = (Arc::clone(self), Arc::clone(live));
         self.tasks.spawn(async move {
             let finished = engine.finish(&live).await;
-            live.state().finishing = None;
             tell.send_replace(Some(finished));
+            live.state().finishing = None;
         });
-        finishing
+        Some(finishing)
     }
 
     async fn finish(self: &Arc<Self>, live: &Arc<Live>) -> Finished {
@@ -430,7 +464,10 @@ impl Inner {
         metrics::counter!("jumar_uploads_total", "protocol" => protocol, "event" => event)
             .increment(1);
         self.registry.remove(live);
-        if let Err(error) = self.clean_up(live.id, event == "completed").await {
+        let cleaned =
+            tokio::time::timeout(CLEAN_WITHIN, self.clean_up(live.id, event == "completed"));
+        let slow = |_| EngineError::unavailable("it took too long");
+        if let Err(error) = cleaned.await.map_err(slow).flatten() {
             tracing::warn!(upload = %live.id, %error, "what an upload left could not be removed; pruning will");
         }
     }

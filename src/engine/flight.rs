@@ -5,13 +5,14 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
 use super::buffer::Frame;
 use super::live::{Change, Live};
-use super::{Inner, Result};
+use super::{EngineError, Inner, Result};
 use crate::catalog::{Intent, IntentKind};
 use crate::model::upload::{FailureReason, StoreUploadId};
 use crate::model::{Cell, PartNumber, PartReceipt};
@@ -20,7 +21,22 @@ use crate::store::{self, About, Parts, Payload, Put, Shape, StoreError};
 /// A cell on its way; it ends with a [`Landing`]. Dropping it lets the flight go on alone.
 pub(super) struct Flight {
     cell: Cell,
+    pub(super) saved: Saved,
     result: oneshot::Receiver<Result<PartReceipt>>,
+}
+
+/// Whether the very bytes that fly were committed from the tail in the meantime.
+#[derive(Clone, Default)]
+pub(super) struct Saved(Arc<AtomicBool>);
+
+impl Saved {
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// How a flight ended.
@@ -68,7 +84,8 @@ impl Drop for Reserved {
     }
 }
 
-/// Sends a cell from memory.
+/// Sends a cell from memory. When it lands after its writer has gone, it is recorded if its bytes were saved to the tail; if
+/// they were not, others may have come for them, and nothing knows that this part holds the right ones.
 pub(super) fn launch(
     engine: &Arc<Inner>,
     live: &Arc<Live>,
@@ -81,28 +98,24 @@ pub(super) fn launch(
     let kept = frames.to_vec();
     let (engine, live) = (Arc::clone(engine), Arc::clone(live));
     let flying = engine.budget.fly();
+    let saved = Saved::default();
+    let is_saved = saved.clone();
     tokio::spawn(async move {
         let result = put_cell(&engine, &live, cell, payload).await;
         drop((kept, flying));
         if let Err(Ok(receipt)) = reply.send(result)
-            && let Err(error) = adopt(&engine, &live, receipt).await
+            && is_saved.is_set()
+            && let Err(error) = record_part(&engine, &live, receipt).await
         {
             tracing::warn!(upload = %live.id, part = %cell.number, %error, "a part that landed late could not be recorded; it is sent again");
         }
         drop(reserved);
         engine.kick_settling(&live);
     });
-    Flight { cell, result }
-}
-
-/// Records a part that landed after its writer had gone. Its bytes count by now, from the tail; if they do not, nothing knows
-/// that this part holds the right ones.
-async fn adopt(engine: &Arc<Inner>, live: &Arc<Live>, receipt: PartReceipt) -> Result<()> {
-    let known = live.state().snapshot.received.covers(receipt.range);
-    if known {
-        record_part(engine, live, receipt).await
-    } else {
-        Ok(())
+    Flight {
+        cell,
+        saved,
+        result,
     }
 }
 
@@ -121,13 +134,20 @@ pub(super) async fn record_part(
         },
     )
     .await?;
-    live.state().spooled.remove(&number);
+    clear_tail(engine, live, number).await;
+    Ok(())
+}
+
+/// Removes what the tail has of a cell whose part is recorded.
+pub(super) async fn clear_tail(engine: &Arc<Inner>, live: &Live, number: PartNumber) {
+    if !live.state().spooled.remove(&number) {
+        return;
+    }
     let (engine, id) = (Arc::clone(engine), live.id);
     let removed = tokio::task::spawn_blocking(move || engine.spool.remove_cell(id, number)).await;
     if let Ok(Err(error)) = removed {
         tracing::warn!(upload = %id, part = %number, %error, "a spool file could not be removed; pruning will");
     }
-    Ok(())
 }
 
 /// Puts a cell into the store: as the whole object if it is all of the upload, else as a part of its multipart upload.
@@ -153,32 +173,47 @@ pub(super) async fn put_cell(
             checksum,
         });
     }
-    let id = begin(engine, live, parts).await?;
-    match parts
-        .put_part(
-            &live.store_key,
-            &id,
-            cell.number,
-            cell.range,
-            payload.clone(),
-        )
-        .await
-    {
-        Err(StoreError::NotFound) if live.state().snapshot.parts.is_empty() => {
-            forget_multipart(live, &id);
-            let id = begin(engine, live, parts).await?;
-            Ok(parts
-                .put_part(&live.store_key, &id, cell.number, cell.range, payload)
-                .await?)
-        }
-        Err(StoreError::NotFound) => {
-            engine.fail(live, FailureReason::StoreLost).await?;
-            Err(super::EngineError::Failed {
-                reason: FailureReason::StoreLost,
-            })
-        }
-        result => Ok(result?),
+    let key = &live.store_key;
+    let mut id = begin(engine, live, parts).await?;
+    let (number, range) = (cell.number, cell.range);
+    let mut put = parts
+        .put_part(key, &id, number, range, payload.clone())
+        .await;
+    if matches!(put, Err(StoreError::NotFound)) {
+        check_gone(engine, live, parts, &id).await?;
+        id = begin(engine, live, parts).await?;
+        put = parts.put_part(key, &id, number, range, payload).await;
     }
+    let receipt = put?;
+    live.state().landed_in = Some(id);
+    Ok(receipt)
+}
+
+/// The store says that it does not have a multipart upload. `Ok` if another can take its place: nothing has landed in it.
+async fn check_gone(
+    engine: &Inner,
+    live: &Live,
+    parts: &dyn Parts,
+    id: &StoreUploadId,
+) -> Result<()> {
+    let listed = parts.multipart_of(&live.store_key).await?;
+    if listed.iter().any(|found| found.id == *id) {
+        let why = "the store does not find a multipart upload that it lists";
+        return Err(StoreError::Unavailable(why.into()).into());
+    }
+    {
+        let mut state = live.state();
+        if state.snapshot.upload.store_upload_id.as_ref() != Some(id) {
+            return Ok(());
+        }
+        if state.snapshot.parts.is_empty() && state.landed_in.as_ref() != Some(id) {
+            state.snapshot.upload.store_upload_id = None;
+            return Ok(());
+        }
+    }
+    let reason = FailureReason::StoreLost;
+    engine.fail(live, reason).await?;
+    Err(EngineError::Failed { reason })
 }
 
 /// Announces, once, that an object is about to be put under the upload's key.
@@ -213,6 +248,9 @@ async fn begin(engine: &Inner, live: &Live, parts: &dyn Parts) -> Result<StoreUp
     if let Some(id) = live.store_upload_id() {
         return Ok(id);
     }
+    if live.state().lost {
+        return Err(EngineError::Displaced);
+    }
     let announced = engine
         .catalog
         .intents(live.id)
@@ -234,13 +272,6 @@ async fn begin(engine: &Inner, live: &Live, parts: &dyn Parts) -> Result<StoreUp
         .map_err(|error| live.catalog_failed(error))?;
     live.state().snapshot.upload.store_upload_id = Some(id.clone());
     Ok(id)
-}
-
-fn forget_multipart(live: &Live, gone: &StoreUploadId) {
-    let mut state = live.state();
-    if state.snapshot.upload.store_upload_id.as_ref() == Some(gone) {
-        state.snapshot.upload.store_upload_id = None;
-    }
 }
 
 /// What goes with the upload's object.

@@ -36,10 +36,12 @@ pub(super) struct WriterEntry {
     last_byte: Arc<LastByte>,
 }
 
-/// When a writer last got a byte.
+/// When a writer last got a byte, and which.
 pub(super) struct LastByte {
     start: Instant,
     after_millis: AtomicU64,
+    /// Where the last byte that it took ends.
+    reach: AtomicU64,
 }
 
 impl LastByte {
@@ -47,12 +49,18 @@ impl LastByte {
         Self {
             start: Instant::now(),
             after_millis: AtomicU64::new(0),
+            reach: AtomicU64::new(0),
         }
     }
 
     pub(super) fn now(&self) {
         let after = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.after_millis.store(after, Ordering::Relaxed);
+    }
+
+    /// To be told while the upload's state is locked, so that nobody fixes a length below it.
+    pub(super) fn reaches(&self, end: u64) {
+        self.reach.fetch_max(end, Ordering::AcqRel);
     }
 
     fn age(&self) -> Duration {
@@ -112,7 +120,8 @@ impl Live {
             tokio::pin!(changed);
             changed.as_mut().enable();
             {
-                let state = self.state();
+                let mut state = self.state();
+                state.displaced_to = state.displaced_to.max(newest);
                 let mut older = state
                     .writers
                     .iter()
@@ -141,7 +150,7 @@ impl Live {
         max_parallel: usize,
     ) -> Result<Option<Lease>> {
         let mut state = self.state();
-        if state.lost {
+        if state.lost || number <= state.displaced_to {
             return Err(EngineError::Displaced);
         }
         let sequential = state.snapshot.upload.declared.sequential;
@@ -207,6 +216,17 @@ impl Live {
             last_byte: Arc::clone(&lease.last_byte),
         });
         Ok(Some(lease))
+    }
+}
+
+impl State {
+    /// Where the bytes end that are there or that a writer holds.
+    pub(super) fn reach(&self) -> u64 {
+        let held = self
+            .writers
+            .iter()
+            .map(|writer| writer.last_byte.reach.load(Ordering::Acquire));
+        held.max().unwrap_or(0).max(self.snapshot.received.end())
     }
 }
 

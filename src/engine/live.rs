@@ -54,6 +54,10 @@ pub(super) struct State {
     pub(super) busy: BTreeSet<PartNumber>,
     /// Cells with bytes in the tail.
     pub(super) spooled: BTreeSet<PartNumber>,
+    /// The multipart upload that a part has landed in, whether that is committed or not.
+    pub(super) landed_in: Option<StoreUploadId>,
+    /// Requests up to this number were told to go; they do not get in any more.
+    pub(super) displaced_to: u64,
     pub(super) displaced_at: VecDeque<Instant>,
     pub(super) settling: bool,
     pub(super) finishing: Option<watch::Receiver<Option<super::complete::Finished>>>,
@@ -109,6 +113,8 @@ impl Live {
                 hash_owner: None,
                 busy: BTreeSet::new(),
                 spooled,
+                landed_in: None,
+                displaced_to: 0,
                 displaced_at: VecDeque::new(),
                 settling: false,
                 finishing: None,
@@ -189,7 +195,10 @@ impl Live {
         }
         parts.extend(change.parts.into_iter().map(|part| (part.number, part)));
         upload.readback |= change.readback;
-        if let Some(hash) = change.hash {
+        // More algorithms may have been asked for while this hash was on its way: it is of no use then.
+        if let Some(hash) = change.hash
+            && Hasher::at(&upload.declared.digests, &hash).is_some()
+        {
             upload.hash = hash;
         }
         if let Some(boot) = &engine.boot {

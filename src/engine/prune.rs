@@ -31,11 +31,13 @@ impl JumpGuard {
         Self(Mutex::new((now, Instant::now())))
     }
 
-    /// Whether the wall clock has jumped since the last call.
-    fn jumped(&self, now: Timestamp) -> bool {
+    /// Whether the wall clock has jumped since the last call that did not just look.
+    fn jumped(&self, now: Timestamp, just_look: bool) -> bool {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (wall, monotonic) = *seen;
-        *seen = (now, Instant::now());
+        if !just_look {
+            *seen = (now, Instant::now());
+        }
         let passed = monotonic.elapsed();
         let expected = wall.after(passed);
         now.since(expected).max(expected.since(now)) > JUMP
@@ -46,11 +48,13 @@ impl Inner {
     pub(super) async fn prune(&self, dry_run: bool) -> Result<PruneReport> {
         let now = self.clock.now();
         let mut report = PruneReport::default();
-        let spool = std::sync::Arc::clone(&self.spool);
-        if let Err(error) = super::settle::blocking(move || spool.keep_reserve()).await {
-            tracing::warn!(%error, "the reserve file could not be kept");
+        if !dry_run {
+            let spool = std::sync::Arc::clone(&self.spool);
+            if let Err(error) = super::settle::blocking(move || spool.keep_reserve()).await {
+                tracing::warn!(%error, "the reserve file could not be kept");
+            }
         }
-        if self.jumps.jumped(now) {
+        if self.jumps.jumped(now, dry_run) {
             tracing::warn!("the wall clock has jumped; nothing is expired this time");
         } else {
             self.expire(now, dry_run, &mut report).await?;
@@ -238,7 +242,11 @@ impl Inner {
     fn is_orphan(&self, found: &FoundMultipart, owner: &Owner, now: Timestamp) -> bool {
         let superseded = owner.upload.ended || owner.store_upload_id.as_ref() != Some(&found.id);
         let grace = self.settings.orphan_grace;
-        superseded && found.initiated.is_none_or(|at| now >= at.after(grace))
+        match found.initiated {
+            Some(at) => superseded && now >= at.after(grace),
+            // It may have been begun just now, and not be named yet.
+            None => owner.upload.ended,
+        }
     }
 
     async fn purge(&self, now: Timestamp, dry_run: bool, report: &mut PruneReport) -> Result<()> {

@@ -47,11 +47,15 @@ impl Inner {
                 match engine.settle_step(&live).await {
                     Ok(true) => {}
                     Ok(false) => {
-                        let mut state = live.state();
-                        if state.lost || !has_work(live.plan, &state) {
-                            state.settling = false;
-                            break;
+                        {
+                            let mut state = live.state();
+                            if state.lost || !has_work(live.plan, &state) {
+                                state.settling = false;
+                                break;
+                            }
                         }
+                        // Somebody else is at it just now.
+                        tokio::time::sleep(LOOK_AGAIN).await;
                     }
                     Err(error) => {
                         live.state().settling = false;
@@ -107,6 +111,10 @@ impl Inner {
                     .ok_or(StoreError::NotFound)?;
                 let (engine, id) = (Arc::clone(self), live.id);
                 let opened = blocking(move || engine.spool.existing_cell(id, cell.number)).await;
+                if live.state().snapshot.parts.contains_key(&cell.number) {
+                    // It has just left for the store.
+                    return Ok(true);
+                }
                 (self.or_lost(live, opened).await?, cell.range.start())
             }
         };

@@ -27,7 +27,7 @@ use super::lane::{HashLane, WriteLane};
 use super::lease::Lease;
 use super::live::Live;
 use super::{Body, EngineError, Inner, Result, Write, Written};
-use crate::model::{ByteRange, Offset};
+use crate::model::ByteRange;
 use rest::{OpenCell, Segment, WholeHash};
 
 /// How many cells of one body may be on their way to the store.
@@ -194,11 +194,7 @@ impl Writer {
     async fn take(&mut self, mut bytes: Bytes) -> std::result::Result<bool, Interrupted> {
         metrics::counter!("jumar_received_bytes_total", "protocol" => self.live.protocol().name())
             .increment(bytes.len() as u64);
-        let limit = self
-            .request
-            .end
-            .map_or_else(|| self.engine.open_end(&self.live), Offset::get);
-        let room = limit - self.at;
+        let room = self.claim_room(bytes.len() as u64);
         let fits = bytes.len() as u64 <= room;
         if !fits {
             bytes.truncate(usize::try_from(room).expect("less than the frame's length"));
@@ -224,17 +220,31 @@ impl Writer {
         Ok(fits)
     }
 
+    /// How many of the next bytes belong to the range and to the upload, whose length may have become known in the meantime.
+    fn claim_room(&self, bytes: u64) -> u64 {
+        let largest = self.engine.largest(self.live.plan);
+        let state = self.live.state();
+        let end = state.snapshot.upload.length.unwrap_or(largest).get();
+        let end = self.request.end.map_or(end, |asked| asked.get().min(end));
+        let room = end.saturating_sub(self.at).min(bytes);
+        self.lease.last_byte.reaches(self.at + room);
+        room
+    }
+
     /// Bytes that are there already: read past, but hashed where the body as a whole is.
     async fn skip(&mut self, bytes: Bytes) -> std::result::Result<(), Interrupted> {
         self.bring_out_gathered().await?;
         let len = bytes.len() as u64;
+        let grant = match &self.body_hash {
+            Some(_) => Some(self.take_memory(bytes.len()).await?),
+            None => None,
+        };
         if let Some(lane) = &self.body_hash {
             let budget = self.gather.budget().clone();
-            let grant = budget.take(bytes.len()).await;
             let mut frames = Vec::new();
             // A gatherer of its own: these bytes are hashed and forgotten.
             let mut gather = Gather::new(budget);
-            gather.push(bytes, Some(grant), &mut frames);
+            gather.push(bytes, grant, &mut frames);
             gather.flush(&mut frames);
             for frame in frames {
                 lane.push(frame).await;
@@ -246,8 +256,16 @@ impl Writer {
     }
 
     async fn keep(&mut self, bytes: Bytes) -> std::result::Result<(), Interrupted> {
+        let mut displaced = false;
         let grant = match self.gather.needs(&bytes) {
-            Some(needed) => Some(self.take_memory(needed).await?),
+            Some(needed) => match self.take_memory(needed).await {
+                // They have come, so they are kept; there is memory for them, since they are there.
+                Err(Interrupted::Displaced) => {
+                    displaced = true;
+                    Some(self.engine.budget.overdraw())
+                }
+                grant => Some(grant?),
+            },
             None => None,
         };
         self.at += bytes.len() as u64;
@@ -256,6 +274,9 @@ impl Writer {
             self.holding = Some(self.engine.budget.hold(&self.spill));
         }
         self.place_ready().await?;
+        if displaced {
+            return Err(Interrupted::Displaced);
+        }
         Ok(())
     }
 

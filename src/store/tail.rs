@@ -61,11 +61,13 @@ impl Spool {
         self.root.join(format!("{id}.{number}"))
     }
 
-    /// Sets room aside for bytes of a cell that are about to be written; `false` if the spool is full. The room is given back when the
-    /// cell's file is removed.
+    /// Sets room aside for bytes of a cell that are about to be written; `false` if the spool is full. A cell takes no more
+    /// room than its size, however often its bytes are written. The room is given back when the cell's file is removed.
     #[must_use]
-    pub fn reserve(&self, id: UploadId, number: PartNumber, bytes: u64) -> bool {
+    pub fn reserve(&self, id: UploadId, number: PartNumber, bytes: u64, cell_bytes: u64) -> bool {
         let mut cells = self.cells();
+        let has = cells.bytes.get(&(id, number)).copied().unwrap_or(0);
+        let bytes = bytes.min(cell_bytes.saturating_sub(has));
         if cells.used + bytes > self.max_bytes {
             return false;
         }
@@ -199,8 +201,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let spool = Spool::open(folder.path(), 10, true).unwrap();
         let id = UploadId::generate();
-        assert!(spool.reserve(id, ONE, 6));
-        assert!(!spool.reserve(id, PartNumber(2), 6));
+        assert!(spool.reserve(id, ONE, 6, 8));
+        assert!(!spool.reserve(id, PartNumber(2), 6, 8));
+        for _ in 0..3 {
+            assert!(spool.reserve(id, ONE, 6, 8));
+        }
+        assert_eq!(spool.used_bytes(), 8);
         spool
             .open_cell(id, ONE)
             .unwrap()
@@ -209,7 +215,7 @@ mod tests {
         assert_eq!(spool.uploads(), [id]);
         assert_eq!(spool.remove_upload(id).unwrap(), 1);
         assert_eq!(spool.used_bytes(), 0);
-        assert!(spool.reserve(id, PartNumber(2), 6));
+        assert!(spool.reserve(id, PartNumber(2), 6, 8));
     }
 
     #[test]
@@ -218,7 +224,7 @@ mod tests {
         let id = UploadId::generate();
         {
             let spool = Spool::open(folder.path(), 100, true).unwrap();
-            assert!(spool.reserve(id, ONE, 6));
+            assert!(spool.reserve(id, ONE, 6, 8));
             spool
                 .open_cell(id, ONE)
                 .unwrap()

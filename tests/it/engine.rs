@@ -1,4 +1,20 @@
-//! The engine's main job on both stores, without HTTP.
+//! The engine's main job on both stores, without HTTP; what goes wrong has files of its own.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "the offsets of a test are small"
+)]
+
+mod complete;
+mod digest;
+mod displace;
+mod faults;
+mod kit;
+mod memory;
+mod prune;
+mod random;
+mod recover;
+mod write;
 
 use jumar::engine::EngineError;
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Writer, remaining, remaining_to};
 use crate::engine::buffer::Frame;
-use crate::engine::flight::{self, Landing};
+use crate::engine::flight::{self, Landing, Saved};
 use crate::engine::hasher::Hasher;
 use crate::engine::lane::{HashLane, Mark};
 use crate::engine::live::{Change, HashOwner};
@@ -57,6 +57,8 @@ enum Rest {
 pub(super) struct Segment {
     range: ByteRange,
     state: SegmentState,
+    /// Tells a flight that was not waited for that its bytes count now.
+    saved: Option<Saved>,
 }
 
 enum SegmentState {
@@ -245,12 +247,14 @@ impl Writer {
             Some(Segment {
                 range: last,
                 state: SegmentState::Placed,
+                ..
             }) if last.end() == range.start() => {
                 *last = remaining_to(last.start(), range.end());
             }
             _ => self.segments.push_back(Segment {
                 range,
                 state: SegmentState::Placed,
+                saved: None,
             }),
         }
     }
@@ -259,8 +263,11 @@ impl Writer {
     /// its cells go to the store unhashed, and its object is read once at the end.
     async fn reserve_tail(&self, number: PartNumber, bytes: u64) -> Result<()> {
         let deadline = Instant::now() + SPOOL_PATIENCE;
+        let cell = self.live.plan.cell(number, None);
+        let cell_bytes = cell.map_or(u64::MAX, |cell| cell.range.len());
         loop {
-            if self.engine.spool.reserve(self.live.id, number, bytes) {
+            let spool = &self.engine.spool;
+            if spool.reserve(self.live.id, number, bytes, cell_bytes) {
                 return Ok(());
             }
             self.engine.give_up_hashing(&self.live).await?;
@@ -297,8 +304,9 @@ impl Writer {
             Some(hash) if hash.next == cell.range.end() => Some(hash.lane.mark().await),
             _ => None,
         };
-        self.flights
-            .push(flight::launch(&self.engine, &self.live, cell, &frames));
+        let flight = flight::launch(&self.engine, &self.live, cell, &frames);
+        let saved = Some(flight.saved.clone());
+        self.flights.push(flight);
         let state = SegmentState::Flying {
             number: cell.number,
             frames,
@@ -307,6 +315,7 @@ impl Writer {
         self.segments.push_back(Segment {
             range: cell.range,
             state,
+            saved,
         });
     }
 
@@ -378,6 +387,7 @@ impl Writer {
         let Segment {
             range,
             state: SegmentState::Flying { number, frames, .. },
+            ..
         } = &self.segments[index]
         else {
             return Ok(());
@@ -421,13 +431,19 @@ impl Writer {
         let mut change = Change::default();
         let mut end = None;
         let mut last_mark = None;
+        let mut saves = Vec::new();
         while let Some(segment) = self.segments.front() {
             match segment.state {
                 SegmentState::Flying { .. } => break,
                 SegmentState::Placed if !placed_counts => break,
                 SegmentState::Placed | SegmentState::Landed { .. } => {}
             }
-            let Segment { range, state } = self.segments.pop_front().expect("just looked at");
+            let Segment {
+                range,
+                state,
+                saved,
+            } = self.segments.pop_front().expect("just looked at");
+            saves.extend(saved);
             change.received.push(range);
             end = Some(range.end());
             if let SegmentState::Landed { receipt, mark } = state {
@@ -450,9 +466,16 @@ impl Writer {
         }
         self.last_commit = Instant::now();
         if !change.received.is_empty() {
+            let landed: Vec<_> = change.parts.iter().map(|part| part.number).collect();
             self.live.commit(&self.engine, change).await?;
             // While cells land, nothing has to be spilled for the sake of a commit.
             self.commit_due = self.last_commit + self.engine.settings.commit_interval;
+            for saved in saves {
+                saved.set();
+            }
+            for number in landed {
+                flight::clear_tail(&self.engine, &self.live, number).await;
+            }
         }
         flushed?;
         self.hand_over_hash();
