@@ -61,6 +61,15 @@ impl Server {
     }
 
     pub(crate) async fn start(ground: Ground, change: impl FnOnce(&mut Config)) -> Self {
+        Self::begin(ground, change, false).await
+    }
+
+    /// With what runs by the clock.
+    pub(crate) async fn with_jobs(ground: Ground) -> Self {
+        Self::begin(ground, |_| {}, true).await
+    }
+
+    async fn begin(ground: Ground, change: impl FnOnce(&mut Config), jobs: bool) -> Self {
         let mut config = Config::default();
         let folder = ground.folder.path();
         config.server.listen.set_port(0);
@@ -78,13 +87,13 @@ impl Server {
         let faults = Faults::default();
         let store = FaultyStore::new(ground.store().await, faults.clone());
         let clock = Clock::manual(Timestamp(1_700_000_000_000));
-        let app = App::builder(config)
+        let mut builder = App::builder(config)
             .store(Arc::new(MeasuredStore::new(Arc::new(store))))
-            .clock(clock.clone())
-            .without_jobs()
-            .build()
-            .await
-            .expect("put together");
+            .clock(clock.clone());
+        if !jobs {
+            builder = builder.without_jobs();
+        }
+        let app = builder.build().await.expect("put together");
         let running = app.serve().await.expect("listening");
         Self {
             main: running.address(),
@@ -221,6 +230,14 @@ impl Server {
             names.extend(open.iter().map(|upload| format!("{upload:?}")));
         }
         names
+    }
+
+    /// A round of pruning after the one that only sees that the clock has jumped.
+    pub(crate) async fn prune(&self) {
+        for _ in 0..2 {
+            let pruned = self.running.engine().prune(false).await;
+            pruned.expect("pruned");
+        }
     }
 
     /// Lets every open upload expire.

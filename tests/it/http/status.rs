@@ -14,7 +14,8 @@ async fn status_through_an_uploads_life() {
             insta::assert_snapshot!(head.shown(), @r#"
             200
             cache-control: no-store
-            content-length: 0
+            content-length: 198
+            content-type: application/json
             upload-expires: Fri, 17 Nov 2023 22:13:20 GMT
             upload-offset: 0
             "#);
