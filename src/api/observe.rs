@@ -1,5 +1,5 @@
-//! What every request has around it: an id, a span and a line in the log, its place in the metrics, limits of its head, and
-//! an answer if the handler panics.
+//! What every request has around it: an id, a span and a line in the log, its place in the metrics; and inside of what
+//! browsers need, limits of its head and an answer if the handler panics.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -8,7 +8,8 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::header::HOST;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use http_body::Body as _;
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
@@ -28,12 +29,8 @@ pub struct HeadLimits {
     pub fields: usize,
 }
 
-/// Wraps a request; see the module.
-pub async fn observe(
-    State(limits): State<HeadLimits>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+/// Around everything: the id, the span, the line and the figures.
+pub async fn observe(mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
     let mut line = Line {
@@ -50,20 +47,29 @@ pub async fn observe(
         span: span.clone(),
         written: false,
     };
-    let mut response = async {
-        if let Some(problem) = too_large(&request, limits) {
-            return problem.into_response();
-        }
-        match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-            Ok(response) => response,
-            Err(panic) => Problem::internal(&Panicked::from(panic)).into_response(),
-        }
-    }
-    .instrument(span)
-    .await;
+    let mut response = next.run(request).instrument(span).await;
     response.headers_mut().insert(REQUEST_ID, id);
     line.answered(&response);
     response
+}
+
+/// Inside of what lets pages read an answer: refuses heads that are too large or name no one host, and answers if a handler
+/// panics.
+pub async fn guard(State(limits): State<HeadLimits>, request: Request, next: Next) -> Response {
+    if let Some(problem) = too_large(&request, limits).or_else(|| wrong_host(&request)) {
+        return problem.into_response();
+    }
+    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(panic) => Problem::internal(&Panicked::from(panic)).into_response(),
+    }
+}
+
+/// RFC 9112, section 3.2: whoever stands in front and we have to mean the same host.
+fn wrong_host(request: &Request) -> Option<Problem> {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    let wrong = hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11);
+    wrong.then(|| Problem::bad_request("a request has to have one Host"))
 }
 
 /// A request's line in the log, and its place in the metrics.

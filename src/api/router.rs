@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 
 use super::admin::{self, Health};
 use super::cors::{Cors, cors};
 use super::error::{Code, Problem, method_not_allowed};
 use super::native::{self, Native};
-use super::observe::{HeadLimits, observe};
+use super::observe::{HeadLimits, guard, observe};
 use crate::telemetry::Metrics;
 
 /// The routes of the main listener.
@@ -29,8 +29,9 @@ pub fn shell(routes: Router, origins: Cors, head: HeadLimits) -> Router {
     routes
         .fallback(async || Problem::new(Code::NotFound, "there is no such route"))
         .method_not_allowed_fallback(async || method_not_allowed(None))
+        .layer(from_fn_with_state(head, guard))
         .layer(from_fn_with_state(origins, cors))
-        .layer(from_fn_with_state(head, observe))
+        .layer(from_fn(observe))
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ const STREAMS: u32 = 100;
 const PING: Duration = Duration::from_secs(20);
 /// How much hyper buffers of a head at least, so that somewhat too large heads are refused with a problem of ours.
 const HEAD_BUFFER_BYTES: usize = 256 << 10;
+/// How many header fields more than allowed hyper takes in, for the same reason. Beyond that its answer has no body.
+const SPARE_FIELDS: usize = 1024;
 /// How long accepting pauses when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -131,9 +133,11 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
+        // A client that has said all it wants to say may still be told something.
+        .half_close(true)
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(buffer)
-        .max_headers(limits.head.fields.saturating_mul(2));
+        .max_headers(limits.head.fields.saturating_add(SPARE_FIELDS));
     builder
         .http2()
         .timer(TokioTimer::new())

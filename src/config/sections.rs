@@ -57,7 +57,7 @@ impl Default for Server {
             max_connections: 4096,
             max_header_bytes: 65_536,
             max_headers: 100,
-            refused_body_bytes: 8 << 20,
+            refused_body_bytes: 64 << 20,
             refused_body_secs: 5,
         }
     }

@@ -282,11 +282,11 @@ impl Engine {
         });
         let swept = Arc::downgrade(&inner);
         tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(SWEEP_EVERY).await;
-                let Some(inner) = swept.upgrade() else { return };
+            while let Some(inner) = swept.upgrade() {
                 inner.registry.sweep();
                 inner.report();
+                drop(inner);
+                tokio::time::sleep(SWEEP_EVERY).await;
             }
         });
         Ok(Self { inner })

@@ -98,6 +98,11 @@ impl Inner {
                 if let Some(live) = self.registry.get(id).await {
                     self.registry.remove(&live);
                 }
+                if let Some(snapshot) = self.catalog.load(id).await? {
+                    let protocol = snapshot.upload.protocol.name();
+                    metrics::counter!("jumar_uploads_total", "protocol" => protocol, "event" => "expired")
+                        .increment(1);
+                }
             }
         }
         Ok(())

@@ -51,9 +51,9 @@ pub struct InvalidId;
 impl FromStr for UploadId {
     type Err = InvalidId;
 
-    /// Takes the hyphenated form only, so that an upload has one name.
+    /// Takes the hyphenated form in lower case only, so that an upload has one name.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() != 36 {
+        if text.len() != 36 || text.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(InvalidId);
         }
         Uuid::try_parse(text).map(Self).map_err(|_| InvalidId)
@@ -167,6 +167,9 @@ mod tests {
             id
         );
         assert!(id.to_string().replace('-', "").parse::<UploadId>().is_err());
+        let shouted = "01A1FBCA-310D-7286-A5CD-63F7CF1DADBD";
+        assert!(shouted.parse::<UploadId>().is_err());
+        assert!(shouted.to_lowercase().parse::<UploadId>().is_ok());
         assert!(format!("{{{id}}}").parse::<UploadId>().is_err());
         assert!("not-a-uuid".parse::<UploadId>().is_err());
     }

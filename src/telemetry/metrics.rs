@@ -112,7 +112,7 @@ fn describe() {
     describe_gauge!(
         "jumar_memory_budget_bytes",
         Unit::Bytes,
-        "Memory for bodies, by state: used or limit"
+        "Memory for bodies, by state: used or free"
     );
     describe_gauge!(
         "jumar_spool_bytes",
@@ -123,6 +123,8 @@ fn describe() {
         "jumar_displaced_total",
         "Writers that a newer request took over from"
     );
+    // Seen from the start, so that the first is seen as a rise.
+    ::metrics::counter!("jumar_displaced_total").absolute(0);
     describe_counter!("jumar_pruned_total", "What pruning removed or met, by kind");
     describe_gauge!("jumar_open_uploads", "Uploads that can still change");
 }

@@ -14,5 +14,6 @@
 mod support;
 
 mod engine;
+mod http;
 mod store;
 mod store_s3;

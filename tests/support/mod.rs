@@ -1,6 +1,9 @@
 //! What the tests share.
 
+pub(crate) mod h2;
+pub(crate) mod http;
 pub(crate) mod rig;
 pub(crate) mod s3;
 pub(crate) mod s3_backend;
 pub(crate) mod s3_control;
+pub(crate) mod server;

@@ -64,7 +64,8 @@ type Answer = Result<Response, Problem>;
 /// The routes, under the base path of the settings.
 pub fn routes(native: Arc<Native>) -> Router {
     let base = native.settings.base.as_str();
-    let session = get(status).head(status_head).delete(abort);
+    // HEAD is GET without its body, so that its Content-Length is GET's.
+    let session = get(status).delete(abort);
     let stored = get(content).head(content);
     Router::new()
         .route(base, known(post(create), "POST,OPTIONS"))
@@ -116,6 +117,7 @@ async fn chunk(State(native): Shared, id: Id, request: Request) -> Answer {
             credentials,
             length,
         } => {
+            body::expect_none(body, native.settings.json_timeout).await?;
             native
                 .engine
                 .displace(credentials.id, &credentials.key, length)
@@ -132,15 +134,6 @@ async fn status(State(native): Shared, id: Id, request: Request) -> Answer {
         .status(credentials.id, &credentials.key)
         .await?;
     Ok(render::status(&status, &native.settings))
-}
-
-async fn status_head(State(native): Shared, id: Id, request: Request) -> Answer {
-    let credentials = parse::credentials(&id_of(id)?, request.headers())?;
-    let status = native
-        .engine
-        .status(credentials.id, &credentials.key)
-        .await?;
-    Ok(render::status_head(&status))
 }
 
 async fn complete(State(native): Shared, id: Id, request: Request) -> Answer {

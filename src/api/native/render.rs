@@ -139,11 +139,6 @@ pub(super) fn status(status: &Status, settings: &Settings) -> Response {
     with_progress(json(StatusCode::OK, &body), status)
 }
 
-/// `200` with the offset and the length alone.
-pub(super) fn status_head(status: &Status) -> Response {
-    with_progress(empty(StatusCode::OK), status)
-}
-
 fn with_progress(mut response: Response, status: &Status) -> Response {
     let headers = response.headers_mut();
     headers.insert(UPLOAD_OFFSET, status.received.contiguous().get().into());

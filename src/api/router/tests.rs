@@ -34,7 +34,10 @@ async fn ask(
     path: &str,
     fields: &[(&str, &str)],
 ) -> Response<Body> {
-    let mut request = Request::builder().method(method).uri(path);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "uploads.example");
     for (name, value) in fields {
         request = request.header(*name, *value);
     }
@@ -159,6 +162,7 @@ async fn a_panic_is_an_internal_problem_with_an_incident() {
     let response = ask(stub(&["*"]), Method::GET, "/panics", &[ORIGIN]).await;
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert!(!field(&response, "x-request-id").is_empty());
+    assert_eq!(field(&response, "access-control-allow-origin"), "*");
     let body = problem(response).await;
     assert_eq!(body["code"], "internal");
     assert!(body["incident"].is_string());

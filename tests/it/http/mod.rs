@@ -1,0 +1,17 @@
+//! The wire contract, over sockets: a file an operation.
+
+mod abort;
+mod chunk;
+mod complete;
+mod content;
+mod cors;
+mod create;
+mod errors;
+mod health;
+mod http2;
+mod limits;
+mod metrics;
+mod refusals;
+mod secrets;
+mod shutdown;
+mod status;

@@ -1,0 +1,104 @@
+//! Keys are in the answer to a creation, and nowhere else.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::support::rig::{MIB, noise};
+use crate::support::server::{Server, both, uploaded};
+
+/// The log in memory, as long as somebody listens. It is the whole process's, because a subscriber of one thread misses what
+/// other threads were the first to say.
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Option<Vec<u8>>>>);
+
+impl io::Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(log) = self.0.lock().unwrap().as_mut() {
+            log.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Captured {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+const IDEMPOTENCY_KEY: &str = "idempotency-7f3b9c1d5e";
+
+/// Everything that a client can do to an upload, well and badly, and all that was answered but the creation.
+async fn all_operations(server: &Server) -> (Vec<String>, String) {
+    let mut said = String::new();
+    let create = async || {
+        let key = [("Idempotency-Key", IDEMPOTENCY_KEY)];
+        server.post_with(&key, &json!({"length": 6 * MIB, "digest": {"sha-256": "00".repeat(32)}})).await
+    };
+    let first = uploaded(create().await.expect(201));
+    let upload = uploaded(create().await.expect(201));
+    let other = server.create_of(3).await;
+    let bytes = noise(6 * MIB, 1);
+    let mut hear = |answer: crate::support::http::Answer| {
+        said.push_str(&format!("{:?}{}", answer.headers, answer.text()));
+    };
+    hear(server.put(&upload, 0, &bytes[..5_000_000], 6 * MIB).await);
+    hear(server.put(&first, 0, b"1", 6 * MIB).await);
+    hear(create().await);
+    let mut cut = server.connect().await;
+    let fields = [
+        ("Upload-Key", upload.key.as_str()),
+        ("Content-Range", "bytes 5000000-6291455/6291456"),
+        ("Content-Length", "1291456"),
+    ];
+    cut.head("PUT", &upload.path("/chunk"), &fields).await;
+    cut.send(&bytes[5_000_000..5_500_000]).await.unwrap();
+    drop(cut);
+    server.wait_for_offset(&upload, 5_500_000).await;
+    hear(server.complete(&upload).await);
+    hear(server.put(&upload, 5_500_000, &bytes[5_500_000..], 6 * MIB).await);
+    for (method, below) in [("GET", ""), ("HEAD", ""), ("POST", "/complete"), ("GET", "/content"), ("PATCH", ""), ("DELETE", "")] {
+        hear(server.ask(&upload, method, below, &[], b"").await);
+        hear(server.ask(&other, method, below, &[], b"").await);
+    }
+    let misplaced = format!("{{\"{}\":\"{}\"}}", other.key, other.key);
+    hear(server.ask(&other, "POST", "/complete", &[], misplaced.as_bytes()).await);
+    let secrets = vec![first.key, upload.key, IDEMPOTENCY_KEY.to_owned()];
+    (secrets, said)
+}
+
+#[tokio::test]
+async fn sealed_keys_are_in_no_log_no_figure_and_no_answer() {
+    let log = Captured(Arc::new(Mutex::new(Some(Vec::new()))));
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(log.clone())
+        .finish();
+    tracing::subscriber::set_global_default(subscriber).expect("the only one");
+    for server in both().await {
+        let (secrets, said) = all_operations(&server).await;
+        let figures = crate::support::http::Connection::open(server.admin)
+            .await
+            .call("GET", "/metrics", &[], b"")
+            .await
+            .text();
+        let logged = log.0.lock().unwrap().clone().unwrap_or_default();
+        let logged = String::from_utf8(logged).expect("text");
+        assert!(logged.contains("answered") && logged.contains("DEBUG"), "it was captured");
+        for secret in secrets {
+            assert!(!logged.contains(&secret), "in the log");
+            assert!(!figures.contains(&secret), "in the figures");
+            assert!(!said.contains(&secret), "in an answer");
+        }
+    }
+    *log.0.lock().unwrap() = None;
+}
