@@ -32,8 +32,14 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 const STREAMS: u32 = 100;
 /// How often a silent HTTP/2 peer is asked whether it is still there, and how long it has to answer.
 const PING: Duration = Duration::from_secs(20);
-/// How much hyper buffers of a head at least, so that somewhat too large heads are refused with a problem of ours.
-const HEAD_BUFFER_BYTES: usize = 256 << 10;
+/// Up to so many connections each reads into large buffers, which is fast; beyond, into small ones, because what they hold is
+/// outside of the memory budget.
+const FEW_CONNECTIONS: usize = 16;
+/// The buffer that hyper reads into at most, among few connections. Larger than a head may be, so that somewhat too large
+/// heads are refused with a problem of ours.
+const LARGE_BUFFER_BYTES: usize = 512 << 10;
+/// How much larger than a head the buffer is among many connections.
+const BUFFER_BEYOND_HEAD_BYTES: usize = 32 << 10;
 /// How many header fields more than allowed hyper takes in, for the same reason. Beyond that its answer has no body.
 const SPARE_FIELDS: usize = 1024;
 /// How long accepting pauses when the system has no more file descriptors.
@@ -79,7 +85,9 @@ pub async fn serve(
     limits: Limits,
     stop: CancellationToken,
 ) -> Connections {
-    let builder = builder(&limits);
+    let small = limits.head.bytes + BUFFER_BEYOND_HEAD_BYTES;
+    let among_few = builder(&limits, LARGE_BUFFER_BYTES.max(small));
+    let among_many = builder(&limits, small);
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(limits.connections));
     let mut tasks = JoinSet::new();
@@ -112,6 +120,8 @@ pub async fn serve(
             router.clone().oneshot(request)
         });
         let io = TokioIo::new(FirstBytes::new(stream, limits.head_timeout));
+        let few = limits.connections - slots.available_permits() <= FEW_CONNECTIONS;
+        let builder = if few { &among_few } else { &among_many };
         let connection = graceful.watch(builder.serve_connection(io, service).into_owned());
         tasks.spawn(async move {
             if let Err(error) = connection.await {
@@ -127,9 +137,8 @@ pub async fn serve(
     }
 }
 
-fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+fn builder(limits: &Limits, buffer: usize) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    let buffer = HEAD_BUFFER_BYTES.max(limits.head.bytes.saturating_mul(2));
     builder
         .http1()
         .timer(TokioTimer::new())

@@ -80,6 +80,9 @@ fn in_full(error: &anyhow::Error) -> String {
     text
 }
 
+/// Threads for hashing and for calls that wait on a disk: enough to keep a disk busy, few enough to bound what their stacks take.
+const BLOCKING_THREADS: usize = 64;
+
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let config = Config::load(arguments.config.as_deref())?;
     let command = arguments.command.unwrap_or(Command::Serve);
@@ -89,6 +92,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     init_log(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("the runtime cannot be started")?;
     let done = runtime.block_on(async {

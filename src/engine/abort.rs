@@ -82,7 +82,7 @@ impl Inner {
                     }
                 }
                 (IntentKind::Object, Shape::Parts(_)) if !completed => {
-                    self.store.delete(&intent.key).await?
+                    self.store.delete(&intent.key).await?;
                 }
                 _ => {}
             }

@@ -28,7 +28,7 @@ impl Inner {
     pub(super) async fn admit(self: &Arc<Self>, write: Write) -> Result<Admitted> {
         let live = match self.open(write.id, &write.key).await? {
             Opened::Live(live) => live,
-            Opened::Ended(upload) => return self.admit_repeat(*upload, &write),
+            Opened::Ended(upload) => return self.admit_repeat(&upload, &write),
         };
         self.check_size(&live, &write)?;
         self.check_room().await?;
@@ -91,7 +91,7 @@ impl Inner {
         Ok(())
     }
 
-    fn admit_repeat(self: &Arc<Self>, upload: Upload, write: &Write) -> Result<Admitted> {
+    fn admit_repeat(self: &Arc<Self>, upload: &Upload, write: &Write) -> Result<Admitted> {
         let object = match &upload.state {
             UploadState::Completed { object, .. } => object.clone(),
             UploadState::Failed { reason, .. } => {

@@ -24,10 +24,10 @@ use crate::model::{
 use crate::store::{Payload, Shape, StoreError, Stored};
 
 /// How long whoever works on an assembly holds it without a sign of life.
-pub(super) const HOLD: Duration = Duration::from_secs(60);
+pub(super) const HOLD: Duration = Duration::from_mins(1);
 /// After a failure: how long until it is tried again, at first and at most.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
-const LAST_RETRY: Duration = Duration::from_secs(60);
+const LAST_RETRY: Duration = Duration::from_mins(1);
 /// How often a client that waits for a long assembly is told to ask.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// How many missing ranges an answer names.
@@ -39,7 +39,7 @@ const CLEAN_WITHIN: Duration = Duration::from_secs(5);
 /// How finishing ended this time.
 #[derive(Debug, Clone)]
 pub(super) enum Finished {
-    Done(Box<(Upload, Object)>),
+    Done(Box<Object>),
     Failed(FailureReason),
     /// Failed for good, and this is the digest that differs.
     WrongDigest(DigestAlgorithm),
@@ -54,7 +54,7 @@ impl Inner {
         loop {
             let live = match self.open(command.id, &command.key).await? {
                 Opened::Live(live) => live,
-                Opened::Ended(upload) => return answer_ended(*upload, &command),
+                Opened::Ended(upload) => return answer_ended(&upload, &command),
             };
             match self.complete_live(&live, &command).await {
                 // It ended, or changed hands, between finding it and working on it.
@@ -104,9 +104,8 @@ impl Inner {
             }
         };
         match finished {
-            Finished::Done(done) => Ok(Completion::Done {
-                upload: done.0,
-                object: done.1,
+            Finished::Done(object) => Ok(Completion::Done {
+                object: *object,
                 repeated: false,
             }),
             Finished::WrongDigest(algorithm) => Err(EngineError::DigestMismatch { algorithm }),
@@ -235,13 +234,8 @@ impl Inner {
             Ok(object) => {
                 metrics::histogram!("jumar_complete_duration_seconds")
                     .record(started.elapsed().as_secs_f64());
-                let mut upload = live.state().snapshot.upload.clone();
-                upload.state = UploadState::Completed {
-                    object: object.clone(),
-                    at: self.clock.now(),
-                };
                 self.ended(live, "completed").await;
-                Finished::Done(Box::new((upload, object)))
+                Finished::Done(Box::new(object))
             }
             Err(EngineError::Failed { reason }) => Finished::Failed(reason),
             Err(EngineError::DigestMismatch { algorithm }) => Finished::WrongDigest(algorithm),
@@ -317,14 +311,13 @@ impl Inner {
                     .await?
             }
         };
-        let digests = match digests {
-            Some(digests) => digests,
-            None => {
-                let found = self.read_back(live, &upload, length).await?;
-                self.compare(live, &upload.declared.digests, &found).await?;
-                stored.verified = true;
-                found
-            }
+        let digests = if let Some(digests) = digests {
+            digests
+        } else {
+            let found = self.read_back(live, &upload, length).await?;
+            self.compare(live, &upload.declared.digests, &found).await?;
+            stored.verified = true;
+            found
         };
         let object = Object {
             key: upload.store_key.clone(),
@@ -521,14 +514,13 @@ fn check_declared(declared: &Digests, told: &Digests) -> Result<()> {
     }
 }
 
-fn answer_ended(upload: Upload, command: &Complete) -> Result<Completion> {
+fn answer_ended(upload: &Upload, command: &Complete) -> Result<Completion> {
     match &upload.state {
         UploadState::Completed { object, .. } => {
             check_declared(&object.digests, &command.digests)?;
             agree_on_length(upload.length, command.length)?;
             let object = object.clone();
             Ok(Completion::Done {
-                upload,
                 object,
                 repeated: true,
             })

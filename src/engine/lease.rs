@@ -197,7 +197,7 @@ impl Live {
         {
             return Err(EngineError::TooManyChunks { max: max_parallel });
         }
-        let (saves, saved) = watch::channel(0);
+        let (saves, seen) = watch::channel(0);
         let lease = Lease {
             live: Arc::clone(self),
             number,
@@ -212,7 +212,7 @@ impl Live {
             want,
             cancel: lease.cancel.clone(),
             nudge: Arc::clone(&lease.nudge),
-            saves: saved,
+            saves: seen,
             last_byte: Arc::clone(&lease.last_byte),
         });
         Ok(Some(lease))

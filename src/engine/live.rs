@@ -21,7 +21,7 @@ use crate::model::{
 };
 
 /// How long an upload that nobody touches stays in memory, and how long where there are many.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 const IDLE_AMONG_MANY: Duration = Duration::from_secs(1);
 /// So many uploads in memory are many.
 const MANY: usize = 4096;

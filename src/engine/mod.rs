@@ -139,8 +139,6 @@ pub struct Complete {
 pub enum Completion {
     /// The object is there.
     Done {
-        /// The upload, in its state `completed`.
-        upload: Upload,
         /// The object.
         object: Object,
         /// Whether it had been completed before this call.
@@ -203,8 +201,9 @@ struct Inner {
     budget: Budget,
     registry: Registry,
     jumps: JumpGuard,
-    /// How much of what nobody waits for is done at once.
-    background: Semaphore,
+    /// How many cells of the tail are moved at once, and how many uploads hashed from files, over all uploads.
+    moves: Semaphore,
+    hashings: Semaphore,
     /// Writers and finishers.
     tasks: TaskTracker,
     /// Cancelled when the process is to end: bodies are cut.
@@ -216,8 +215,9 @@ struct Inner {
     boot: Option<String>,
 }
 
-/// How much of the settling in the background is done at once, over all uploads.
-const BACKGROUND: usize = 8;
+/// How many cells of the tail are moved at once, and how many uploads hashed from files: each takes some buffers.
+const MOVES: usize = 16;
+const HASHINGS: usize = 4;
 /// How often uploads that nobody touches are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
 /// How long new cells stay in the tail after the store has failed.
@@ -269,7 +269,8 @@ impl Engine {
             budget: Budget::new(settings.memory_budget_bytes),
             registry: Registry::default(),
             jumps: JumpGuard::new(clock.now()),
-            background: Semaphore::new(BACKGROUND),
+            moves: Semaphore::new(MOVES),
+            hashings: Semaphore::new(HASHINGS),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             store_rests: Mutex::default(),

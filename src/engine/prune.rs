@@ -19,7 +19,7 @@ const BATCH: u32 = 500;
 /// How many ended uploads are swept at once: each costs calls to the store.
 const SWEEPS: usize = 16;
 /// The wall clock may be off from the monotonic one by this much before it counts as a jump.
-const JUMP: Duration = Duration::from_secs(300);
+const JUMP: Duration = Duration::from_mins(5);
 /// How many jobs of one kind a round looks at: the rest waits for the next.
 const MOST: u64 = 1_000_000;
 
@@ -80,11 +80,11 @@ impl Inner {
             let mut idle = Vec::with_capacity(due.len());
             for id in due {
                 // A writer's next commit moves the expiry; it is not cut off for being slow.
-                if !self
+                if self
                     .registry
                     .get(id)
                     .await
-                    .is_some_and(|live| !live.state().writers.is_empty())
+                    .is_none_or(|live| live.state().writers.is_empty())
                 {
                     idle.push(id);
                 }

@@ -27,7 +27,7 @@ const MOVES: usize = 4;
 /// After a failure, how long until settling is tried again by itself.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// How long finishing waits for hashing or calls that others are at, and how often it looks.
-const STUCK: Duration = Duration::from_secs(60);
+const STUCK: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 impl Inner {
@@ -42,7 +42,6 @@ impl Inner {
         }
         let (engine, live) = (Arc::clone(self), Arc::clone(live));
         tokio::spawn(async move {
-            let _place = engine.background.acquire().await;
             loop {
                 match engine.settle_step(&live).await {
                     Ok(true) => {}
@@ -90,6 +89,10 @@ impl Inner {
     }
 
     async fn hash_on(self: &Arc<Self>, live: &Arc<Live>) -> Result<bool> {
+        if unhashed(&live.state()).is_none() {
+            return Ok(false);
+        }
+        let _place = self.hashings.acquire().await;
         let Some(turn) = HashTurn::take(live) else {
             return Ok(false);
         };
@@ -119,8 +122,8 @@ impl Inner {
             }
         };
         let hasher = turn.hasher.clone();
-        let hashed = blocking(move || hash_file(hasher, file.as_ref(), stretch, file_start)).await;
-        let hasher = self.or_lost(live, hashed).await?;
+        let outcome = blocking(move || hash_file(hasher, file.as_ref(), stretch, file_start)).await;
+        let hasher = self.or_lost(live, outcome).await?;
         let hash = HashPoint {
             offset: Offset(stretch.end()),
             state: hasher.state(),
@@ -146,18 +149,19 @@ impl Inner {
             .into_iter()
             .map(|cell| self.move_cell(live, cell))
             .collect();
-        let mut moved = false;
+        let mut any = false;
         let mut outcome = Ok(());
         while let Some(result) = moves.next().await {
             match result {
-                Ok(done) => moved |= done,
+                Ok(done) => any |= done,
                 Err(error) => outcome = Err(error),
             }
         }
-        outcome.map(|()| moved)
+        outcome.map(|()| any)
     }
 
     async fn move_cell(self: &Arc<Self>, live: &Arc<Live>, cell: Cell) -> Result<bool> {
+        let _place = self.moves.acquire().await;
         let Some(_reserved) = Reserved::take(live, cell.number) else {
             return Ok(false);
         };

@@ -13,16 +13,13 @@ const PING_WITHIN: Duration = Duration::from_secs(2);
 impl Inner {
     pub(super) async fn status(&self, id: UploadId, key: &UploadKey) -> Result<Status> {
         let (live, snapshot) = self.peek(id, key).await?;
-        let snapshot = match live {
-            Some(live) => {
-                live.check_expiry(self.clock.now())?;
-                live.save_writers(SAVE_WITHIN).await;
-                live.state().snapshot.clone()
-            }
-            None => {
-                check_expiry(&snapshot.upload, self.clock.now())?;
-                snapshot
-            }
+        let snapshot = if let Some(live) = live {
+            live.check_expiry(self.clock.now())?;
+            live.save_writers(SAVE_WITHIN).await;
+            live.state().snapshot.clone()
+        } else {
+            check_expiry(&snapshot.upload, self.clock.now())?;
+            snapshot
         };
         match snapshot.upload.state {
             UploadState::Aborted { .. } | UploadState::Expired { .. } => Err(EngineError::Gone),

@@ -162,7 +162,7 @@ impl Writer {
                         Duration::ZERO
                     } else {
                         reading_since.elapsed()
-                    })
+                    });
                 }
                 Some(Err(_)) => {
                     return End::Broken(BodyError::Stalled(self.engine.settings.body_stall));

@@ -64,7 +64,7 @@ mod tests {
     fn prints_rfc_3339_in_utc() {
         assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00Z");
         assert_eq!(
-            Timestamp(1_500).after(Duration::from_secs(60)).to_string(),
+            Timestamp(1_500).after(Duration::from_mins(1)).to_string(),
             "1970-01-01T00:01:01.5Z"
         );
     }

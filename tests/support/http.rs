@@ -74,7 +74,11 @@ impl Answer {
     /// The status and the word of a problem.
     #[track_caller]
     pub(crate) fn expect_problem(&self, status: u16, code: &str) -> &Self {
-        assert_eq!((self.status, self.code().as_str()), (status, code), "{self:?}");
+        assert_eq!(
+            (self.status, self.code().as_str()),
+            (status, code),
+            "{self:?}"
+        );
         self
     }
 

@@ -79,18 +79,18 @@ impl Ground {
             min_free_bytes: 0,
             chunk_size_bytes: 5 * MIB,
             max_size_bytes: 1024 * MIB,
-            session_ttl: Duration::from_secs(3600),
-            session_max_age: Duration::from_secs(7200),
-            retention: Duration::from_secs(86400),
+            session_ttl: Duration::from_hours(1),
+            session_max_age: Duration::from_hours(2),
+            retention: Duration::from_hours(24),
             max_parallel_chunks: 4,
             max_checksummed_chunk_bytes: 64 * MIB,
             durability: Durability::Process,
             memory_budget_bytes: 64 * MIB,
-            idempotency_ttl: Duration::from_secs(3600),
+            idempotency_ttl: Duration::from_hours(1),
             commit_interval: Duration::from_secs(5),
             complete_wait: Duration::from_secs(25),
             body_stall: Duration::from_secs(5),
-            orphan_grace: Duration::from_secs(600),
+            orphan_grace: Duration::from_mins(10),
         }
     }
 

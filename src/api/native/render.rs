@@ -152,19 +152,15 @@ fn with_progress(mut response: Response, status: &Status) -> Response {
 /// `201`, repeated `200`, with the object; or `202` while it is being made.
 pub(super) fn completion(id: UploadId, completion: &Completion, settings: &Settings) -> Response {
     match completion {
-        Completion::Done {
-            upload,
-            object,
-            repeated,
-        } => {
+        Completion::Done { object, repeated } => {
             let status = if *repeated {
                 StatusCode::OK
             } else {
                 StatusCode::CREATED
             };
             let body = CompletedJson {
-                upload_id: upload.id.to_string(),
-                object: object_json(upload.id, object, settings),
+                upload_id: id.to_string(),
+                object: object_json(id, object, settings),
             };
             json(status, &body)
         }

@@ -185,7 +185,6 @@ async fn a_completion_tells_the_object_or_asks_for_patience() {
     });
     let id = upload.id;
     let done = |repeated| Completion::Done {
-        upload: upload.clone(),
         object: object(),
         repeated,
     };

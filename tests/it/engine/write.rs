@@ -360,7 +360,7 @@ async fn a_status_has_what_live_writers_have() {
         let session = rig.create(Some(bytes.len() as u64)).await;
         let (feed, running) = writer(&rig.engine, &session, 0, 4 * MIB).await;
         let (feed_2, running_2) = writer(&rig.engine, &session, 4 * MIB, 5 * MIB).await;
-        send(&feed, &bytes[..MIB as usize + 1], 10_000);
+        send(&feed, &bytes[..=(MIB as usize)], 10_000);
         send(&feed_2, &bytes[4 * MIB as usize..6 * MIB as usize], 70_000);
         tokio::time::sleep(Duration::from_millis(200)).await;
         let received: Vec<_> = rig.status(&session).await.received.iter().collect();

@@ -42,7 +42,12 @@ async fn all_operations(server: &Server) -> (Vec<String>, String) {
     let mut said = String::new();
     let create = async || {
         let key = [("Idempotency-Key", IDEMPOTENCY_KEY)];
-        server.post_with(&key, &json!({"length": 6 * MIB, "digest": {"sha-256": "00".repeat(32)}})).await
+        server
+            .post_with(
+                &key,
+                &json!({"length": 6 * MIB, "digest": {"sha-256": "00".repeat(32)}}),
+            )
+            .await
     };
     let first = uploaded(create().await.expect(201));
     let upload = uploaded(create().await.expect(201));
@@ -65,13 +70,28 @@ async fn all_operations(server: &Server) -> (Vec<String>, String) {
     drop(cut);
     server.wait_for_offset(&upload, 5_500_000).await;
     hear(server.complete(&upload).await);
-    hear(server.put(&upload, 5_500_000, &bytes[5_500_000..], 6 * MIB).await);
-    for (method, below) in [("GET", ""), ("HEAD", ""), ("POST", "/complete"), ("GET", "/content"), ("PATCH", ""), ("DELETE", "")] {
+    hear(
+        server
+            .put(&upload, 5_500_000, &bytes[5_500_000..], 6 * MIB)
+            .await,
+    );
+    for (method, below) in [
+        ("GET", ""),
+        ("HEAD", ""),
+        ("POST", "/complete"),
+        ("GET", "/content"),
+        ("PATCH", ""),
+        ("DELETE", ""),
+    ] {
         hear(server.ask(&upload, method, below, &[], b"").await);
         hear(server.ask(&other, method, below, &[], b"").await);
     }
     let misplaced = format!("{{\"{}\":\"{}\"}}", other.key, other.key);
-    hear(server.ask(&other, "POST", "/complete", &[], misplaced.as_bytes()).await);
+    hear(
+        server
+            .ask(&other, "POST", "/complete", &[], misplaced.as_bytes())
+            .await,
+    );
     let secrets = vec![first.key, upload.key, IDEMPOTENCY_KEY.to_owned()];
     (secrets, said)
 }
@@ -93,7 +113,10 @@ async fn sealed_keys_are_in_no_log_no_figure_and_no_answer() {
             .text();
         let logged = log.0.lock().unwrap().clone().unwrap_or_default();
         let logged = String::from_utf8(logged).expect("text");
-        assert!(logged.contains("answered") && logged.contains("DEBUG"), "it was captured");
+        assert!(
+            logged.contains("answered") && logged.contains("DEBUG"),
+            "it was captured"
+        );
         for secret in secrets {
             assert!(!logged.contains(&secret), "in the log");
             assert!(!figures.contains(&secret), "in the figures");

@@ -86,9 +86,15 @@ async fn many_ranges() {
     let server = Server::fs().await;
     let upload = server.create_of(1000).await;
     for start in (0..50).rev().map(|at| at * 20) {
-        server.put(&upload, start, b"0123456789", 1000).await.expect(204);
+        server
+            .put(&upload, start, b"0123456789", 1000)
+            .await
+            .expect(204);
     }
     let received = server.status(&upload).await["received"].clone();
-    let expected: Vec<_> = (0..1000).step_by(20).map(|at| json!([at, at + 10])).collect();
+    let expected: Vec<_> = (0..1000)
+        .step_by(20)
+        .map(|at| json!([at, at + 10]))
+        .collect();
     assert_eq!(received, json!(expected));
 }
