@@ -216,16 +216,19 @@ pub async fn read_small(
 
 /// Refuses a body that has anything in it; its length need not have been announced.
 pub async fn expect_none(body: axum::body::Body, within: Duration) -> Result<(), Problem> {
-    read_small(body, 0, within).await.map(|_| ()).map_err(|problem| {
-        if problem.code == Code::UploadLimit {
-            Problem::new(
-                Code::RangeMismatch,
-                "Content-Range names no bytes, but there is a body",
-            )
-        } else {
-            problem
-        }
-    })
+    read_small(body, 0, within)
+        .await
+        .map(|_| ())
+        .map_err(|problem| {
+            if problem.code == Code::UploadLimit {
+                Problem::new(
+                    Code::RangeMismatch,
+                    "Content-Range names no bytes, but there is a body",
+                )
+            } else {
+                problem
+            }
+        })
 }
 
 #[cfg(test)]
