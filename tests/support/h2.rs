@@ -58,7 +58,9 @@ impl H2 {
     ) -> Answer {
         let body = Full::new(Bytes::copy_from_slice(body));
         let body = body.map_err(|never| match never {}).boxed();
-        self.send(method, path, fields, body).await.expect("an answer")
+        self.send(method, path, fields, body)
+            .await
+            .expect("an answer")
     }
 
     /// Begins a request whose body is fed.
@@ -69,12 +71,13 @@ impl H2 {
         fields: &[(&str, &str)],
     ) -> (Feed, JoinHandle<hyper::Result<Answer>>) {
         let (feed, frames) = mpsc::unbounded_channel();
-        let frames = futures_util::stream::unfold(frames, |mut frames: mpsc::UnboundedReceiver<Bytes>| async move {
-            frames.recv().await.map(|bytes| (bytes, frames))
-        });
-        let body = BodyExt::boxed(StreamBody::new(
-            frames.map(|bytes| Ok(Frame::data(bytes))),
-        ));
+        let frames = futures_util::stream::unfold(
+            frames,
+            |mut frames: mpsc::UnboundedReceiver<Bytes>| async move {
+                frames.recv().await.map(|bytes| (bytes, frames))
+            },
+        );
+        let body = BodyExt::boxed(StreamBody::new(frames.map(|bytes| Ok(Frame::data(bytes)))));
         let request = self.request(method, path, fields, body);
         let mut sender = self.sender.clone();
         let answer = tokio::spawn(async move { answer(&mut sender, request).await });

@@ -242,7 +242,7 @@ impl Server {
 
     /// Lets every open upload expire.
     pub(crate) fn let_expire(&self) {
-        self.clock.advance(Duration::from_secs(604_800));
+        self.clock.advance(Duration::from_hours(24 * 7));
     }
 
     /// Waits until the upload reaches so far, durably.
@@ -263,7 +263,10 @@ impl Server {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("{len} bytes never came at {start}: {}", self.status(upload).await);
+        panic!(
+            "{len} bytes never came at {start}: {}",
+            self.status(upload).await
+        );
     }
 }
 

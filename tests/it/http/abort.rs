@@ -18,7 +18,11 @@ async fn aborted_and_aborted_again() {
             cache-control: no-store
             "#);
         }
-        assert_eq!(server.stored_files(), Vec::<String>::new(), "all it left is gone");
+        assert_eq!(
+            server.stored_files(),
+            Vec::<String>::new(),
+            "all it left is gone"
+        );
         server.abort(&upload).await.expect(204);
         let gone = server.ask(&upload, "GET", "", &[], b"").await;
         insta::allow_duplicates! {
@@ -49,7 +53,10 @@ async fn a_running_chunk_is_ended() {
         server.wait_for_offset(&upload, 50).await;
         server.abort(&upload).await.expect(204);
         let ended = writer.answer().await;
-        assert!(matches!(ended.code().as_str(), "displaced" | "session_expired"), "{ended:?}");
+        assert!(
+            matches!(ended.code().as_str(), "displaced" | "session_expired"),
+            "{ended:?}"
+        );
         assert_eq!(server.stored_files(), Vec::<String>::new());
     }
 }

@@ -37,7 +37,10 @@ async fn the_object_and_the_same_again() {
         ] {
             assert_eq!(again.expect(200).body, first.body, "the same answer");
         }
-        assert_eq!(server.status(&upload).await["object"], first.json()["object"]);
+        assert_eq!(
+            server.status(&upload).await["object"],
+            first.json()["object"]
+        );
         let url = first.json()["object"]["url"].as_str().unwrap().to_owned();
         let key = [("Upload-Key", upload.key.as_str())];
         assert_eq!(server.call("GET", &url, &key, b"").await.body, b"12345");
@@ -70,7 +73,10 @@ async fn empty_files() {
             assert_eq!(object["size"], 0);
             assert_eq!(object["digest"]["sha-256"], sha256(b""));
             let content = server.content(&upload, &[]).await;
-            assert_eq!((content.status, content.header("content-length")), (200, Some("0")));
+            assert_eq!(
+                (content.status, content.header("content-length")),
+                (200, Some("0"))
+            );
             let range = server.content(&upload, &[("Range", "bytes=0-")]).await;
             range.expect_problem(416, "range_mismatch");
             let ask = server.put_with(&upload, "bytes */0", &[], b"").await;
@@ -88,7 +94,10 @@ async fn empty_files() {
 async fn missing_bytes_are_named() {
     for server in both().await {
         let upload = server.create_of(1000).await;
-        server.put(&upload, 10, b"0123456789", 1000).await.expect(204);
+        server
+            .put(&upload, 10, b"0123456789", 1000)
+            .await
+            .expect(204);
         let incomplete = server.complete(&upload).await;
         insta::allow_duplicates! {
             insta::assert_snapshot!(incomplete.shown(), @r#"
@@ -101,7 +110,10 @@ async fn missing_bytes_are_named() {
             "#);
         }
         let unknown = server.create(&json!({})).await;
-        server.put_with(&unknown, "bytes 5-5/*", &[], b"x").await.expect(204);
+        server
+            .put_with(&unknown, "bytes 5-5/*", &[], b"x")
+            .await
+            .expect(204);
         let incomplete = server.complete(&unknown).await;
         incomplete.expect_problem(409, "upload_incomplete");
         assert_eq!(incomplete.json()["missing"], json!([[0, 5]]));
@@ -128,16 +140,31 @@ async fn no_more_than_a_hundred_missing_ranges() {
 async fn a_length_that_is_told_at_the_end() {
     for server in both().await {
         let upload = server.create(&json!({})).await;
-        server.put_with(&upload, "bytes 0-4/*", &[], b"12345").await.expect(204);
+        server
+            .put_with(&upload, "bytes 0-4/*", &[], b"12345")
+            .await
+            .expect(204);
         for length in [4, 6] {
-            let wrong = server.complete_with(&upload, &json!({ "length": length })).await;
-            let code = if length == 4 { "range_mismatch" } else { "upload_incomplete" };
+            let wrong = server
+                .complete_with(&upload, &json!({ "length": length }))
+                .await;
+            let code = if length == 4 {
+                "range_mismatch"
+            } else {
+                "upload_incomplete"
+            };
             wrong.expect_problem(409, code);
         }
-        server.complete_with(&upload, &json!({"length": 5})).await.expect(201);
+        server
+            .complete_with(&upload, &json!({"length": 5}))
+            .await
+            .expect(201);
         let other = server.complete_with(&upload, &json!({"length": 6})).await;
         other.expect_problem(409, "range_mismatch");
-        server.complete_with(&upload, &json!({"length": 5})).await.expect(200);
+        server
+            .complete_with(&upload, &json!({"length": 5}))
+            .await
+            .expect(200);
     }
 }
 
@@ -165,20 +192,30 @@ async fn a_declared_digest_that_is_not_the_bytes() {
             insta::allow_duplicates! {
                 insta::assert_snapshot!(again.text(), @r#"{"code":"upload_failed","detail":"the upload failed: digest_mismatch","failure_reason":"digest_mismatch","status":409,"title":"The upload has failed","type":"urn:jumar:problem:upload_failed"}"#);
             }
-            server.content(upload, &[]).await.expect_problem(409, "upload_failed");
+            server
+                .content(upload, &[])
+                .await
+                .expect_problem(409, "upload_failed");
         }
-        assert_eq!(server.stored_files(), Vec::<String>::new(), "its bytes are gone");
+        assert_eq!(
+            server.stored_files(),
+            Vec::<String>::new(),
+            "its bytes are gone"
+        );
     }
 }
 
 #[tokio::test]
 async fn right_digests_of_any_algorithm() {
     for server in both().await {
-        let digest = json!({"sha-256": sha256(b"12345"), "md5": hex::encode(md5::Md5::digest(b"12345"))});
+        let digest =
+            json!({"sha-256": sha256(b"12345"), "md5": hex::encode(md5::Md5::digest(b"12345"))});
         let upload = server.create(&json!({ "digest": digest })).await;
         server.put(&upload, 0, b"12345", 5).await.expect(204);
         let sha1 = hex::encode(sha1::Sha1::digest(b"12345"));
-        let completed = server.complete_with(&upload, &json!({"digest": {"sha": sha1}})).await;
+        let completed = server
+            .complete_with(&upload, &json!({"digest": {"sha": sha1}}))
+            .await;
         let object = completed.expect(201).json()["object"].clone();
         assert_eq!(object["digest"]["sha-256"], digest["sha-256"]);
         assert_eq!(object["digest"]["md5"], digest["md5"]);
@@ -198,17 +235,33 @@ async fn json_of_a_completion() {
     let ask = async |fields: &[(&str, &str)], body: &[u8]| {
         server.ask(&upload, "POST", "/complete", fields, body).await
     };
-    for body in ["{", "[]", r#"{"filename":"a"}"#, r#"{"length":-1}"#, r#"{"digest":{"sha-256":"1"}}"#] {
-        ask(&[], body.as_bytes()).await.expect_problem(400, "bad_request");
+    for body in [
+        "{",
+        "[]",
+        r#"{"filename":"a"}"#,
+        r#"{"length":-1}"#,
+        r#"{"digest":{"sha-256":"1"}}"#,
+    ] {
+        ask(&[], body.as_bytes())
+            .await
+            .expect_problem(400, "bad_request");
     }
-    ask(&[("Content-Type", "text/xml")], b"{}").await.expect_problem(415, "unsupported_media_type");
-    ask(&[], &vec![b' '; 65 << 10]).await.expect_problem(413, "upload_limit");
+    ask(&[("Content-Type", "text/xml")], b"{}")
+        .await
+        .expect_problem(415, "unsupported_media_type");
+    ask(&[], &vec![b' '; 65 << 10])
+        .await
+        .expect_problem(413, "upload_limit");
     ask(&[], b"").await.expect(201);
 }
 
 /// Which call makes the object.
 fn finishing(server: &Server) -> Call {
-    if server.ground.s3.is_some() { Call::Finish } else { Call::Publish }
+    if server.ground.s3.is_some() {
+        Call::Finish
+    } else {
+        Call::Publish
+    }
 }
 
 #[tokio::test]
@@ -218,7 +271,9 @@ async fn a_long_assembly_is_asked_for_again() {
         let bytes = noise(6 * MIB, 3);
         let upload = server.create_of(6 * MIB).await;
         server.put(&upload, 0, &bytes, 6 * MIB).await.expect(204);
-        server.faults.fail(finishing(&server), When::Always, Fault::Hang);
+        server
+            .faults
+            .fail(finishing(&server), When::Always, Fault::Hang);
         let working = server.complete(&upload).await;
         insta::allow_duplicates! {
             insta::assert_snapshot!(working.shown(), @r#"
@@ -232,7 +287,10 @@ async fn a_long_assembly_is_asked_for_again() {
             "#);
         }
         assert_eq!(server.status(&upload).await["state"], "assembling");
-        server.abort(&upload).await.expect_problem(409, "upload_completed");
+        server
+            .abort(&upload)
+            .await
+            .expect_problem(409, "upload_completed");
         let content = server.content(&upload, &[]).await;
         assert_eq!(content.code(), "upload_incomplete");
         server.complete(&upload).await.expect(202);
@@ -254,7 +312,9 @@ async fn a_store_that_is_away_at_the_end() {
         let bytes = noise(6 * MIB, 4);
         let upload = server.create_of(6 * MIB).await;
         server.put(&upload, 0, &bytes, 6 * MIB).await.expect(204);
-        server.faults.fail(finishing(&server), When::Next(1), Fault::Unavailable);
+        server
+            .faults
+            .fail(finishing(&server), When::Next(1), Fault::Unavailable);
         let away = server.complete(&upload).await;
         away.expect_problem(503, "store_unavailable");
         let secs = away.json()["retry_after_secs"].as_u64().unwrap();

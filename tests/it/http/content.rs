@@ -58,7 +58,11 @@ async fn ranges() {
         ] {
             let part = server.content(&upload, &[("Range", range)]).await;
             assert_eq!(
-                (part.status, part.header("content-range"), part.text().as_str()),
+                (
+                    part.status,
+                    part.header("content-range"),
+                    part.text().as_str()
+                ),
                 (status, content_range, body),
                 "{range}"
             );
@@ -74,7 +78,10 @@ async fn ranges() {
         }
         let head = [("Range", "bytes=2-4")];
         let head = server.ask(&upload, "HEAD", "/content", &head, b"").await;
-        assert_eq!((head.status, head.header("content-length")), (200, Some("10")));
+        assert_eq!(
+            (head.status, head.header("content-length")),
+            (200, Some("10"))
+        );
     }
 }
 
@@ -95,11 +102,19 @@ async fn conditions() {
         }
         get(&[("If-None-Match", "*")]).await.expect(304);
         get(&[("If-None-Match", "\"x\"")]).await.expect(200);
-        get(&[("If-None-Match", etag), ("Range", "bytes=0-1")]).await.expect(304);
-        get(&[("If-Range", etag), ("Range", "bytes=0-1")]).await.expect(206);
-        get(&[("If-Range", "\"x\""), ("Range", "bytes=0-1")]).await.expect(200);
+        get(&[("If-None-Match", etag), ("Range", "bytes=0-1")])
+            .await
+            .expect(304);
+        get(&[("If-Range", etag), ("Range", "bytes=0-1")])
+            .await
+            .expect(206);
+        get(&[("If-Range", "\"x\""), ("Range", "bytes=0-1")])
+            .await
+            .expect(200);
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-        get(&[("If-Range", date), ("Range", "bytes=0-1")]).await.expect(200);
+        get(&[("If-Range", date), ("Range", "bytes=0-1")])
+            .await
+            .expect(200);
     }
 }
 
@@ -109,10 +124,22 @@ async fn names_come_back_quoted() {
     for (name, disposition) in [
         ("plain.txt", r#"attachment; filename="plain.txt""#),
         (r#"a"b\c.txt"#, r#"attachment; filename="a\"b\\c.txt""#),
-        ("50%.txt", r#"attachment; filename="50%.txt"; filename*=UTF-8''50%25.txt"#),
-        ("Übung.mov", r#"attachment; filename="_bung.mov"; filename*=UTF-8''%C3%9Cbung.mov"#),
-        ("a\u{202e}gpj.exe", r#"attachment; filename="a_gpj.exe"; filename*=UTF-8''a%E2%80%AEgpj.exe"#),
-        ("日本", r#"attachment; filename="__"; filename*=UTF-8''%E6%97%A5%E6%9C%AC"#),
+        (
+            "50%.txt",
+            r#"attachment; filename="50%.txt"; filename*=UTF-8''50%25.txt"#,
+        ),
+        (
+            "Übung.mov",
+            r#"attachment; filename="_bung.mov"; filename*=UTF-8''%C3%9Cbung.mov"#,
+        ),
+        (
+            "a\u{202e}gpj.exe",
+            r#"attachment; filename="a_gpj.exe"; filename*=UTF-8''a%E2%80%AEgpj.exe"#,
+        ),
+        (
+            "日本",
+            r#"attachment; filename="__"; filename*=UTF-8''%E6%97%A5%E6%9C%AC"#,
+        ),
     ] {
         let upload = server.completed(json!({ "filename": name }), b"x").await;
         let content = server.content(&upload, &[]).await;
@@ -121,7 +148,10 @@ async fn names_come_back_quoted() {
     let upload = server.completed(json!({}), b"x").await;
     let content = server.content(&upload, &[]).await;
     assert_eq!(content.header("content-disposition"), Some("attachment"));
-    assert_eq!(content.header("content-type"), Some("application/octet-stream"));
+    assert_eq!(
+        content.header("content-type"),
+        Some("application/octet-stream")
+    );
 }
 
 #[tokio::test]
@@ -152,7 +182,9 @@ async fn not_before_it_is_completed() {
 async fn a_store_that_is_away() {
     for server in both().await {
         let upload = server.completed(json!({}), b"12345").await;
-        server.faults.fail(Call::Read, When::Next(1), Fault::Unavailable);
+        server
+            .faults
+            .fail(Call::Read, When::Next(1), Fault::Unavailable);
         let away = server.content(&upload, &[]).await;
         away.expect_problem(503, "store_unavailable");
         assert!(away.header("retry-after").is_some());

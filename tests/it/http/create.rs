@@ -96,11 +96,18 @@ async fn another_base_path() {
 async fn a_lost_answer_is_asked_for_again() {
     for server in both().await {
         let declared = json!({"length": 5, "filename": "a"});
-        let repeat = async || server.post_with(&[("Idempotency-Key", KEY)], &declared).await;
+        let repeat = async || {
+            server
+                .post_with(&[("Idempotency-Key", KEY)], &declared)
+                .await
+        };
         let first = uploaded(repeat().await.expect(201));
         let second = uploaded(repeat().await.expect(201));
         assert_eq!(first.id, second.id);
-        assert_ne!(first.key, second.key, "the first key may have been seen by others");
+        assert_ne!(
+            first.key, second.key,
+            "the first key may have been seen by others"
+        );
         let dead = server.ask(&first, "GET", "", &[], b"").await;
         dead.expect_problem(404, "not_found");
         let put = server.put(&first, 0, b"12345", 5).await;
@@ -140,14 +147,20 @@ async fn an_idempotency_key_is_of_one_request_and_hard_to_guess() {
         json!({"length": 5, "metadata": {"a": "b"}}),
         json!({"length": 5, "sequential": true}),
     ] {
-        of(KEY, other).await.expect_problem(422, "idempotency_mismatch");
+        of(KEY, other)
+            .await
+            .expect_problem(422, "idempotency_mismatch");
     }
     let short = of("only-21-characters-xx", json!({})).await;
     short.expect_problem(400, "bad_request");
     assert!(short.text().contains("Idempotency-Key"), "{}", short.text());
     of("only-22-characters-xxx", json!({})).await.expect(201);
-    of(&"x".repeat(256), json!({})).await.expect_problem(400, "bad_request");
-    of("with a space in the middle", json!({})).await.expect_problem(400, "bad_request");
+    of(&"x".repeat(256), json!({}))
+        .await
+        .expect_problem(400, "bad_request");
+    of("with a space in the middle", json!({}))
+        .await
+        .expect_problem(400, "bad_request");
     let twice = [("Idempotency-Key", KEY), ("Idempotency-Key", KEY)];
     let twice = server.post_with(&twice, &json!({"length": 5})).await;
     twice.expect_problem(400, "bad_request");
@@ -175,8 +188,16 @@ async fn json_that_cannot_be_taken() {
         (r#"{"digest":{"sha-3":"00"}}"#, "bad_request", "digest"),
         (r#"{"digest":{"sha-256":"00"}}"#, "bad_request", "sha-256"),
         (r#"{"digest":{"sha-256":"zz"}}"#, "bad_request", "sha-256"),
-        (r#"{"content_type":"no type"}"#, "bad_request", "content_type"),
-        (r#"{"content_type":"a/b\r\nX: y"}"#, "bad_request", "content_type"),
+        (
+            r#"{"content_type":"no type"}"#,
+            "bad_request",
+            "content_type",
+        ),
+        (
+            r#"{"content_type":"a/b\r\nX: y"}"#,
+            "bad_request",
+            "content_type",
+        ),
         ("{\"filename\":\"\u{1}\"}", "bad_request", "control"),
         (&deep, "bad_request", "JSON"),
         (&deep_object, "bad_request", "JSON"),
@@ -186,7 +207,11 @@ async fn json_that_cannot_be_taken() {
             .call("POST", "/v1/uploads", &fields, body.as_bytes())
             .await;
         let shown = &body[..body.len().min(60)];
-        assert_eq!((answer.status, answer.code().as_str()), (400, code), "{shown}");
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (400, code),
+            "{shown}"
+        );
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains(told), "{shown}: {detail}");
     }
@@ -233,7 +258,14 @@ async fn names_and_metadata_have_limits_and_are_data() {
         let key = status["object"]["key"].as_str().unwrap();
         assert_eq!(key, upload.id, "a name is never part of a path");
     }
-    for name in ["a\0b", "a\nb", "a\rb", "\u{7f}", "\u{85}", &"x".repeat(10_000)] {
+    for name in [
+        "a\0b",
+        "a\nb",
+        "a\rb",
+        "\u{7f}",
+        "\u{85}",
+        &"x".repeat(10_000),
+    ] {
         let answer = server.post(&json!({ "filename": name })).await;
         answer.expect_problem(400, "bad_request");
         assert!(answer.text().contains("filename"), "{}", answer.text());

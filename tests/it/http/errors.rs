@@ -75,10 +75,18 @@ async fn sealed_uploads_cannot_be_told_from_none() {
                 (&upload.id.to_uppercase(), &[&upload.key]),
                 (&"x".repeat(5000), &[&upload.key]),
             ] {
-                assert_eq!(ask(id, keys).await, expected, "{method} {below} of {id} with {keys:?}");
+                assert_eq!(
+                    ask(id, keys).await,
+                    expected,
+                    "{method} {below} of {id} with {keys:?}"
+                );
             }
         }
-        assert_eq!(server.status(&upload).await["received"], json!([[0, 1]]), "untouched");
+        assert_eq!(
+            server.status(&upload).await["received"],
+            json!([[0, 1]]),
+            "untouched"
+        );
     }
 }
 
@@ -113,11 +121,29 @@ async fn ended_uploads_touched_again() {
         server.let_expire();
         assert_eq!(
             words(&server, &completed).await,
-            ["200", "200", "204", "204", "200", "upload_completed", "200", "200"]
+            [
+                "200",
+                "200",
+                "204",
+                "204",
+                "200",
+                "upload_completed",
+                "200",
+                "200"
+            ]
         );
         assert_eq!(
             words(&server, &failed).await,
-            ["200", "200", "upload_failed", "upload_failed", "upload_failed", "upload_failed", "upload_failed", "409"]
+            [
+                "200",
+                "200",
+                "upload_failed",
+                "upload_failed",
+                "upload_failed",
+                "upload_failed",
+                "upload_failed",
+                "409"
+            ]
         );
         let gone = "session_expired";
         assert_eq!(
@@ -156,7 +182,12 @@ async fn methods_that_a_route_does_not_know() {
         assert_eq!(allowed, expected, "{path}");
         if allow.contains("OPTIONS") {
             let options = server.call("OPTIONS", path, &[], b"").await;
-            let mut allowed: Vec<_> = options.expect(204).header("allow").unwrap().split(',').collect();
+            let mut allowed: Vec<_> = options
+                .expect(204)
+                .header("allow")
+                .unwrap()
+                .split(',')
+                .collect();
             allowed.sort_unstable();
             assert_eq!(allowed, expected, "OPTIONS {path}");
         }
@@ -203,7 +234,11 @@ async fn every_answer_has_the_requests_id() {
     let server = Server::fs().await;
     for path in ["/healthz", "/nowhere", "/v1/uploads"] {
         let answer = server.get(path).await;
-        assert_eq!(answer.header("x-request-id").map(str::len), Some(20), "{path}");
+        assert_eq!(
+            answer.header("x-request-id").map(str::len),
+            Some(20),
+            "{path}"
+        );
         let own = [("X-Request-ID", "abc-1.2:3_X")];
         let answer = server.call("GET", path, &own, b"").await;
         assert_eq!(answer.header("x-request-id"), Some("abc-1.2:3_X"));
@@ -256,7 +291,11 @@ async fn a_catalog_that_cannot_be_written() {
     let refused = server.post(&json!({})).await;
     refused.expect_problem(503, "store_unavailable");
     assert!(refused.header("retry-after").is_some());
-    assert_eq!(server.status(&upload).await["state"], "pending", "reading goes on");
+    assert_eq!(
+        server.status(&upload).await["state"],
+        "pending",
+        "reading goes on"
+    );
     database.execute_batch("ROLLBACK").expect("unlocked");
     let bytes = noise(1000, 1);
     server.put(&upload, 0, &bytes, 1000).await.expect(204);

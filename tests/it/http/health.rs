@@ -33,7 +33,10 @@ async fn on_both_listeners() {
                 {"catalog":true,"status":"ready","store":true}
                 "#);
             }
-            connection.call("HEAD", "/readyz", &[], b"").await.expect(200);
+            connection
+                .call("HEAD", "/readyz", &[], b"")
+                .await
+                .expect(200);
         }
     }
 }
@@ -65,7 +68,13 @@ async fn a_store_that_is_away_takes_no_node_out() {
 async fn a_bucket_that_is_away() {
     let server = crate::support::server::Server::s3().await;
     server.s3_server().control().set_away(true);
-    assert_eq!(server.get("/readyz").await.expect(200).json()["status"], "degraded");
+    assert_eq!(
+        server.get("/readyz").await.expect(200).json()["status"],
+        "degraded"
+    );
     server.s3_server().control().heal();
-    assert_eq!(server.get("/readyz").await.expect(200).json()["status"], "ready");
+    assert_eq!(
+        server.get("/readyz").await.expect(200).json()["status"],
+        "ready"
+    );
 }

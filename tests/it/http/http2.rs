@@ -21,13 +21,24 @@ async fn an_upload_in_chunks_beside_each_other() {
         let put = async |start: usize, end: usize| {
             let range = format!("bytes {start}-{}/{}", end - 1, bytes.len());
             let fields = [key, ("content-range", &range)];
-            client.call("PUT", &path, &fields, &bytes[start..end]).await.expect(204);
+            client
+                .call("PUT", &path, &fields, &bytes[start..end])
+                .await
+                .expect(204);
         };
-        tokio::join!(put(0, 3_000_000), put(3_000_000, 6_000_000), put(6_000_000, bytes.len()));
+        tokio::join!(
+            put(0, 3_000_000),
+            put(3_000_000, 6_000_000),
+            put(6_000_000, bytes.len())
+        );
         let digest = json!({"length": bytes.len()}).to_string();
-        let complete = client.call("POST", &upload.path("/complete"), &[key], digest.as_bytes()).await;
+        let complete = client
+            .call("POST", &upload.path("/complete"), &[key], digest.as_bytes())
+            .await;
         complete.expect(201);
-        let content = client.call("GET", &upload.path("/content"), &[key], b"").await;
+        let content = client
+            .call("GET", &upload.path("/content"), &[key], b"")
+            .await;
         assert!(content.expect(200).body == bytes);
         let head = client.call("HEAD", &upload.path(""), &[key], b"").await;
         assert_eq!((head.status, head.offset()), (200, 7 * MIB));
@@ -43,10 +54,15 @@ async fn a_body_that_ends_early_keeps_what_came() {
         // By its end, and by the stream's reset.
         for (from, sent, ends) in [("0", 40, true), ("40", 20, false)] {
             let range = format!("bytes {from}-99/100");
-            let fields = [("upload-key", upload.key.as_str()), ("content-range", &range)];
+            let fields = [
+                ("upload-key", upload.key.as_str()),
+                ("content-range", &range),
+            ];
             let (feed, answer) = client.begin("PUT", &path, &fields);
             feed.send(Bytes::from(vec![1; sent])).unwrap();
-            server.wait_for_offset(&upload, from.parse::<u64>().unwrap() + sent as u64).await;
+            server
+                .wait_for_offset(&upload, from.parse::<u64>().unwrap() + sent as u64)
+                .await;
             if ends {
                 drop(feed);
                 let short = answer.await.unwrap().expect("an answer");
@@ -68,12 +84,19 @@ async fn an_early_refusal() {
     let client = H2::open(server.main).await;
     let large = vec![0; 30 << 20];
     let range = format!("bytes 0-{}/*", large.len() - 1);
-    let fields = [("upload-key", upload.key.as_str()), ("content-range", &range)];
-    let refused = client.call("PUT", &upload.path("/chunk"), &fields, &large).await;
+    let fields = [
+        ("upload-key", upload.key.as_str()),
+        ("content-range", &range),
+    ];
+    let refused = client
+        .call("PUT", &upload.path("/chunk"), &fields, &large)
+        .await;
     refused.expect_problem(413, "upload_limit");
     // The connection is good for more, again and again: no window was lost.
     for _ in 0..3 {
-        let refused = client.call("PUT", &upload.path("/chunk"), &fields, &large).await;
+        let refused = client
+            .call("PUT", &upload.path("/chunk"), &fields, &large)
+            .await;
         refused.expect_problem(413, "upload_limit");
     }
     client.call("GET", "/healthz", &[], b"").await.expect(200);
@@ -84,7 +107,10 @@ async fn a_displaced_request_and_large_heads() {
     let server = Server::fs().await;
     let upload = server.create_of(100).await;
     let client = H2::open(server.main).await;
-    let fields = [("upload-key", upload.key.as_str()), ("content-range", "bytes 0-99/100")];
+    let fields = [
+        ("upload-key", upload.key.as_str()),
+        ("content-range", "bytes 0-99/100"),
+    ];
     let (feed, answer) = client.begin("PUT", &upload.path("/chunk"), &fields);
     feed.send(Bytes::from_static(&[1; 50])).unwrap();
     server.wait_for_offset(&upload, 50).await;
@@ -94,9 +120,14 @@ async fn a_displaced_request_and_large_heads() {
     let displaced = displaced.expect("in time").unwrap().expect("an answer");
     displaced.expect_problem(409, "displaced");
     let large = "x".repeat(60 << 10);
-    client.call("GET", "/healthz", &[("x-large", &large)], b"").await.expect(200);
+    client
+        .call("GET", "/healthz", &[("x-large", &large)], b"")
+        .await
+        .expect(200);
     let larger = "x".repeat(70 << 10);
-    let refused = client.call("GET", "/healthz", &[("x-large", &larger)], b"").await;
+    let refused = client
+        .call("GET", "/healthz", &[("x-large", &larger)], b"")
+        .await;
     refused.expect_problem(431, "head_too_large");
     client.call("GET", "/healthz", &[], b"").await.expect(200);
 }

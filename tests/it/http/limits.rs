@@ -11,7 +11,9 @@ async fn heads_up_to_64_kib_are_taken() {
     let server = Server::fs().await;
     for (bytes, status) in [(60 << 10, 200), (66 << 10, 431), (128 << 10, 431)] {
         let value = "x".repeat(bytes);
-        let answer = server.call("GET", "/healthz", &[("X-Large", &value)], b"").await;
+        let answer = server
+            .call("GET", "/healthz", &[("X-Large", &value)], b"")
+            .await;
         answer.expect(status);
         if status == 431 {
             answer.expect_problem(431, "head_too_large");
@@ -66,11 +68,16 @@ async fn a_head_that_trickles_is_cut() {
         while since.elapsed() < Duration::from_secs(20) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             let more: &[u8] = if begun.len() > 1 { b"X" } else { b"" };
-            if connection.send(more).await.is_err() || !connection.is_open_for(Duration::from_millis(1)).await {
+            if connection.send(more).await.is_err()
+                || !connection.is_open_for(Duration::from_millis(1)).await
+            {
                 break;
             }
         }
-        assert!(since.elapsed() < Duration::from_secs(10), "{begun:?} was waited for");
+        assert!(
+            since.elapsed() < Duration::from_secs(10),
+            "{begun:?} was waited for"
+        );
     }
 }
 
@@ -124,7 +131,10 @@ async fn lengths_that_contradict_each_other() {
         let request = format!("POST /v1/uploads HTTP/1.1\r\nHost: x\r\n{fields}\r\n{hidden}");
         connection.send(request.as_bytes()).await.unwrap();
         connection.answer().await.expect(400);
-        assert!(connection.is_closed().await, "{fields:?}: what follows is not looked at");
+        assert!(
+            connection.is_closed().await,
+            "{fields:?}: what follows is not looked at"
+        );
     }
 }
 
@@ -139,19 +149,27 @@ async fn a_length_beside_a_coding() {
         "Transfer-Encoding: chunked\r\nContent-Length: 39\r\n",
     ] {
         let mut connection = server.connect().await;
-        let request = format!("POST /v1/uploads HTTP/1.1\r\nHost: x\r\n{fields}\r\n0\r\n\r\n{hidden}");
+        let request =
+            format!("POST /v1/uploads HTTP/1.1\r\nHost: x\r\n{fields}\r\n0\r\n\r\n{hidden}");
         connection.send(request.as_bytes()).await.unwrap();
         let answer = connection.answer().await;
         assert!(matches!(answer.status, 201 | 400), "{answer:?}");
         assert_eq!(answer.header("connection"), Some("close"));
-        assert!(connection.is_closed().await, "{fields:?}: what follows is not looked at");
+        assert!(
+            connection.is_closed().await,
+            "{fields:?}: what follows is not looked at"
+        );
     }
 }
 
 #[tokio::test]
 async fn one_host() {
     let server = Server::fs().await;
-    for (fields, status) in [("", 400), ("Host: a\r\nHost: b\r\n", 400), ("Host: a\r\n", 200)] {
+    for (fields, status) in [
+        ("", 400),
+        ("Host: a\r\nHost: b\r\n", 400),
+        ("Host: a\r\n", 200),
+    ] {
         let mut connection = server.connect().await;
         let request = format!("GET /healthz HTTP/1.1\r\n{fields}\r\n");
         connection.send(request.as_bytes()).await.unwrap();
@@ -166,7 +184,12 @@ async fn one_host() {
 #[tokio::test]
 async fn no_http_at_all() {
     let server = Server::fs().await;
-    for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"\r\n\r\n\0\0\0\0", b"GET\r\n\r\n", b"GET / HTTP/3.0\r\n\r\n"] {
+    for garbage in [
+        &b"\x16\x03\x01\x02\x00\x01\x00"[..],
+        b"\r\n\r\n\0\0\0\0",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/3.0\r\n\r\n",
+    ] {
         let mut connection = server.connect().await;
         connection.send(garbage).await.unwrap();
         connection.half_close().await;
@@ -186,7 +209,10 @@ async fn so_many_connections() {
     second.call("GET", "/healthz", &[], b"").await.expect(200);
     let mut third = server.connect().await;
     third.head("GET", "/healthz", &[]).await;
-    assert!(third.is_open_for(Duration::from_millis(300)).await, "it waits");
+    assert!(
+        third.is_open_for(Duration::from_millis(300)).await,
+        "it waits"
+    );
     drop(first);
     third.answer().await.expect(200);
 }

@@ -11,13 +11,18 @@ async fn figures(server: &Server) -> String {
     let answer = connection.call("GET", "/metrics", &[], b"").await;
     let text = answer.expect(200).text();
     let content_type = answer.header("content-type").unwrap();
-    assert!(content_type.starts_with("text/plain; version=0.0.4"), "{content_type}");
+    assert!(
+        content_type.starts_with("text/plain; version=0.0.4"),
+        "{content_type}"
+    );
     text
 }
 
 /// The value of a series.
 fn value(figures: &str, series: &str) -> f64 {
-    let line = figures.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let line = figures
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.map_or(0.0, |value| value.parse().unwrap())
 }
 
@@ -34,7 +39,9 @@ async fn every_name_of_the_contract() {
             ("Content-Length", "10"),
         ];
         let mut connection = server.connect().await;
-        connection.head("PUT", &upload.path("/chunk"), &fields).await;
+        connection
+            .head("PUT", &upload.path("/chunk"), &fields)
+            .await;
         connection.send(b"12345").await.unwrap();
         server.wait_for_offset(&upload, 5).await;
         server.put(&upload, 0, &[b'x'; 20], 20).await.expect(204);
@@ -42,7 +49,9 @@ async fn every_name_of_the_contract() {
         server.complete(&upload).await.expect(201);
         let aborted = server.create_of(1).await;
         server.abort(&aborted).await.expect(204);
-        let failed = server.create(&json!({"length": 0, "digest": {"sha-256": "00".repeat(32)}})).await;
+        let failed = server
+            .create(&json!({"length": 0, "digest": {"sha-256": "00".repeat(32)}}))
+            .await;
         server.complete(&failed).await.expect(422);
         let _expired = server.create_of(1).await;
         server.let_expire();
@@ -53,16 +62,38 @@ async fn every_name_of_the_contract() {
             assert!(to >= from + by, "{series}: {from}, then {to}");
         };
         grew(r#"jumar_received_bytes_total{protocol="native"}"#, 25.0);
-        for (event, by) in [("created", 4.0), ("completed", 1.0), ("aborted", 1.0), ("failed", 1.0), ("expired", 1.0)] {
-            grew(&format!(r#"jumar_uploads_total{{protocol="native",event="{event}"}}"#), by);
+        for (event, by) in [
+            ("created", 4.0),
+            ("completed", 1.0),
+            ("aborted", 1.0),
+            ("failed", 1.0),
+            ("expired", 1.0),
+        ] {
+            grew(
+                &format!(r#"jumar_uploads_total{{protocol="native",event="{event}"}}"#),
+                by,
+            );
         }
-        grew(r#"jumar_request_duration_seconds_count{route="/v1/uploads/{id}/chunk",status="204"}"#, 1.0);
-        grew(r#"jumar_request_duration_seconds_count{route="/v1/uploads/{id}/chunk",status="409"}"#, 1.0);
+        grew(
+            r#"jumar_request_duration_seconds_count{route="/v1/uploads/{id}/chunk",status="204"}"#,
+            1.0,
+        );
+        grew(
+            r#"jumar_request_duration_seconds_count{route="/v1/uploads/{id}/chunk",status="409"}"#,
+            1.0,
+        );
         grew("jumar_complete_duration_seconds_count", 1.0);
         grew("jumar_catalog_commit_duration_seconds_count", 5.0);
         grew("jumar_displaced_total", 1.0);
-        let call = if server.ground.s3.is_some() { "put" } else { "publish" };
-        grew(&format!(r#"jumar_store_call_duration_seconds_count{{call="{call}",outcome="ok"}}"#), 1.0);
+        let call = if server.ground.s3.is_some() {
+            "put"
+        } else {
+            "publish"
+        };
+        grew(
+            &format!(r#"jumar_store_call_duration_seconds_count{{call="{call}",outcome="ok"}}"#),
+            1.0,
+        );
         for name in [
             "jumar_received_bytes_total",
             "jumar_uploads_total",
@@ -76,8 +107,14 @@ async fn every_name_of_the_contract() {
             "jumar_pruned_total",
             "jumar_open_uploads",
         ] {
-            assert!(after.contains(&format!("# TYPE {name} ")), "{name} is missing:\n{after}");
-            assert!(after.contains(&format!("# HELP {name} ")), "{name} is not explained");
+            assert!(
+                after.contains(&format!("# TYPE {name} ")),
+                "{name} is missing:\n{after}"
+            );
+            assert!(
+                after.contains(&format!("# HELP {name} ")),
+                "{name} is not explained"
+            );
         }
         assert!(after.contains(r#"jumar_memory_budget_bytes{state=""#));
     }
@@ -86,7 +123,10 @@ async fn every_name_of_the_contract() {
 #[tokio::test]
 async fn on_the_admin_listener_only() {
     let server = Server::fs().await;
-    server.get("/metrics").await.expect_problem(404, "not_found");
+    server
+        .get("/metrics")
+        .await
+        .expect_problem(404, "not_found");
     let mut admin = Connection::open(server.admin).await;
     let uploads = admin.call("POST", "/v1/uploads", &[], b"").await;
     uploads.expect_problem(404, "not_found");

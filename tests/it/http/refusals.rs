@@ -19,13 +19,18 @@ async fn refused(connection: &mut Connection, upload: &Upload, fields: &[(&str, 
     fields.push(("Upload-Key", &upload.key));
     fields.push(("Content-Range", &range));
     fields.push(("Content-Length", &length));
-    connection.head("PUT", &upload.path("/chunk"), &fields).await;
+    connection
+        .head("PUT", &upload.path("/chunk"), &fields)
+        .await;
     let piece = vec![0; 1 << 20];
     for at in 0..LARGE / piece.len() {
         let sent = connection.send(&piece).await;
         sent.unwrap_or_else(|error| panic!("after {at} MiB: {error}"));
     }
-    connection.answer().await.expect_problem(413, "upload_limit");
+    connection
+        .answer()
+        .await
+        .expect_problem(413, "upload_limit");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -56,8 +61,13 @@ async fn what_nobody_wants_is_read_for_so_much_only() {
         ("Content-Range", "bytes 0-107374182399/*"),
         ("Content-Length", "107374182400"),
     ];
-    connection.head("PUT", &upload.path("/chunk"), &fields).await;
-    connection.answer().await.expect_problem(413, "upload_limit");
+    connection
+        .head("PUT", &upload.path("/chunk"), &fields)
+        .await;
+    connection
+        .answer()
+        .await
+        .expect_problem(413, "upload_limit");
     let piece = vec![0; 1 << 20];
     for _ in 0..1000 {
         if connection.send(&piece).await.is_err() {
@@ -81,8 +91,13 @@ async fn what_nobody_wants_is_waited_for_so_long_only() {
         ("Content-Range", "bytes 0-99/*"),
         ("Content-Length", "100"),
     ];
-    connection.head("PUT", &upload.path("/chunk"), &fields).await;
-    connection.answer().await.expect_problem(413, "upload_limit");
+    connection
+        .head("PUT", &upload.path("/chunk"), &fields)
+        .await;
+    connection
+        .answer()
+        .await
+        .expect_problem(413, "upload_limit");
     let since = Instant::now();
     assert!(connection.is_closed().await);
     assert!(since.elapsed() < Duration::from_secs(10));

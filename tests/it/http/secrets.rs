@@ -1,8 +1,11 @@
 //! Keys are in the answer to a creation, and nowhere else.
 
+use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use jumar::store::call::Call;
+use jumar::store::faulty::{Fault, When};
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -42,14 +45,19 @@ async fn all_operations(server: &Server) -> (Vec<String>, String) {
     let mut said = String::new();
     let create = async || {
         let key = [("Idempotency-Key", IDEMPOTENCY_KEY)];
-        server.post_with(&key, &json!({"length": 6 * MIB, "digest": {"sha-256": "00".repeat(32)}})).await
+        server
+            .post_with(
+                &key,
+                &json!({"length": 6 * MIB, "digest": {"sha-256": "00".repeat(32)}}),
+            )
+            .await
     };
     let first = uploaded(create().await.expect(201));
     let upload = uploaded(create().await.expect(201));
     let other = server.create_of(3).await;
     let bytes = noise(6 * MIB, 1);
     let mut hear = |answer: crate::support::http::Answer| {
-        said.push_str(&format!("{:?}{}", answer.headers, answer.text()));
+        let _ = write!(said, "{:?}{}", answer.headers, answer.text());
     };
     hear(server.put(&upload, 0, &bytes[..5_000_000], 6 * MIB).await);
     hear(server.put(&first, 0, b"1", 6 * MIB).await);
@@ -65,19 +73,34 @@ async fn all_operations(server: &Server) -> (Vec<String>, String) {
     drop(cut);
     server.wait_for_offset(&upload, 5_500_000).await;
     hear(server.complete(&upload).await);
-    hear(server.put(&upload, 5_500_000, &bytes[5_500_000..], 6 * MIB).await);
-    for (method, below) in [("GET", ""), ("HEAD", ""), ("POST", "/complete"), ("GET", "/content"), ("PATCH", ""), ("DELETE", "")] {
+    hear(
+        server
+            .put(&upload, 5_500_000, &bytes[5_500_000..], 6 * MIB)
+            .await,
+    );
+    for (method, below) in [
+        ("GET", ""),
+        ("HEAD", ""),
+        ("POST", "/complete"),
+        ("GET", "/content"),
+        ("PATCH", ""),
+        ("DELETE", ""),
+    ] {
         hear(server.ask(&upload, method, below, &[], b"").await);
         hear(server.ask(&other, method, below, &[], b"").await);
     }
     let misplaced = format!("{{\"{}\":\"{}\"}}", other.key, other.key);
-    hear(server.ask(&other, "POST", "/complete", &[], misplaced.as_bytes()).await);
+    hear(
+        server
+            .ask(&other, "POST", "/complete", &[], misplaced.as_bytes())
+            .await,
+    );
     let secrets = vec![first.key, upload.key, IDEMPOTENCY_KEY.to_owned()];
     (secrets, said)
 }
 
 #[tokio::test]
-async fn sealed_keys_are_in_no_log_no_figure_and_no_answer() {
+async fn sealed_keys_are_in_no_log_no_figure_and_no_answer_but_incidents_are_in_both() {
     let log = Captured(Arc::new(Mutex::new(Some(Vec::new()))));
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::DEBUG)
@@ -86,6 +109,12 @@ async fn sealed_keys_are_in_no_log_no_figure_and_no_answer() {
     tracing::subscriber::set_global_default(subscriber).expect("the only one");
     for server in both().await {
         let (secrets, said) = all_operations(&server).await;
+        let upload = server.completed(json!({}), b"123").await;
+        server
+            .faults
+            .fail(Call::Read, When::Next(1), Fault::Unavailable);
+        let away = server.content(&upload, &[]).await.expect(503).json();
+        let incident = away["incident"].as_str().unwrap();
         let figures = crate::support::http::Connection::open(server.admin)
             .await
             .call("GET", "/metrics", &[], b"")
@@ -93,7 +122,10 @@ async fn sealed_keys_are_in_no_log_no_figure_and_no_answer() {
             .text();
         let logged = log.0.lock().unwrap().clone().unwrap_or_default();
         let logged = String::from_utf8(logged).expect("text");
-        assert!(logged.contains("answered") && logged.contains("DEBUG"), "it was captured");
+        assert!(
+            logged.contains("answered") && logged.contains("DEBUG"),
+            "it was captured"
+        );
         for secret in secrets {
             assert!(!logged.contains(&secret), "in the log");
             assert!(!figures.contains(&secret), "in the figures");

@@ -73,7 +73,7 @@ async fn it_does_not_disturb_writers_and_has_what_they_have() {
         let mut writer = server.connect().await;
         writer.head("PUT", &upload.path("/chunk"), &fields).await;
         for sent in [100_000, 200_000, 300_000] {
-            writer.send(&[9; 100_000]).await.unwrap();
+            writer.send(&vec![9; 100_000]).await.unwrap();
             server.wait_for_offset(&upload, sent).await;
         }
         writer.send(&vec![9; (1 << 20) - 300_000]).await.unwrap();
@@ -86,9 +86,15 @@ async fn many_ranges() {
     let server = Server::fs().await;
     let upload = server.create_of(1000).await;
     for start in (0..50).rev().map(|at| at * 20) {
-        server.put(&upload, start, b"0123456789", 1000).await.expect(204);
+        server
+            .put(&upload, start, b"0123456789", 1000)
+            .await
+            .expect(204);
     }
     let received = server.status(&upload).await["received"].clone();
-    let expected: Vec<_> = (0..1000).step_by(20).map(|at| json!([at, at + 10])).collect();
+    let expected: Vec<_> = (0..1000)
+        .step_by(20)
+        .map(|at| json!([at, at + 10]))
+        .collect();
     assert_eq!(received, json!(expected));
 }
