@@ -232,7 +232,7 @@ impl Connection {
         rest.expect("in time").is_ok() && self.read.is_empty()
     }
 
-    /// Whether the server closes the connection properly: by its end, not by a reset.
+    /// Whether the server says nothing for so long, not even that it closes the connection.
     pub(crate) async fn is_open_for(&mut self, time: Duration) -> bool {
         let mut byte = [0];
         timeout(time, self.stream.peek(&mut byte)).await.is_err()

@@ -242,7 +242,7 @@ impl Server {
 
     /// Lets every open upload expire.
     pub(crate) fn let_expire(&self) {
-        self.clock.advance(Duration::from_hours(168));
+        self.clock.advance(Duration::from_hours(24 * 7));
     }
 
     /// Waits until the upload reaches so far, durably.

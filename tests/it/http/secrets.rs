@@ -1,8 +1,11 @@
 //! Keys are in the answer to a creation, and nowhere else.
 
+use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use jumar::store::call::Call;
+use jumar::store::faulty::{Fault, When};
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -54,7 +57,7 @@ async fn all_operations(server: &Server) -> (Vec<String>, String) {
     let other = server.create_of(3).await;
     let bytes = noise(6 * MIB, 1);
     let mut hear = |answer: crate::support::http::Answer| {
-        said.push_str(&format!("{:?}{}", answer.headers, answer.text()));
+        let _ = write!(said, "{:?}{}", answer.headers, answer.text());
     };
     hear(server.put(&upload, 0, &bytes[..5_000_000], 6 * MIB).await);
     hear(server.put(&first, 0, b"1", 6 * MIB).await);
@@ -97,7 +100,7 @@ async fn all_operations(server: &Server) -> (Vec<String>, String) {
 }
 
 #[tokio::test]
-async fn sealed_keys_are_in_no_log_no_figure_and_no_answer() {
+async fn sealed_keys_are_in_no_log_no_figure_and_no_answer_but_incidents_are_in_both() {
     let log = Captured(Arc::new(Mutex::new(Some(Vec::new()))));
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::DEBUG)
@@ -106,6 +109,12 @@ async fn sealed_keys_are_in_no_log_no_figure_and_no_answer() {
     tracing::subscriber::set_global_default(subscriber).expect("the only one");
     for server in both().await {
         let (secrets, said) = all_operations(&server).await;
+        let upload = server.completed(json!({}), b"123").await;
+        server
+            .faults
+            .fail(Call::Read, When::Next(1), Fault::Unavailable);
+        let away = server.content(&upload, &[]).await.expect(503).json();
+        let incident = away["incident"].as_str().unwrap();
         let figures = crate::support::http::Connection::open(server.admin)
             .await
             .call("GET", "/metrics", &[], b"")

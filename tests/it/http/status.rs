@@ -73,7 +73,7 @@ async fn it_does_not_disturb_writers_and_has_what_they_have() {
         let mut writer = server.connect().await;
         writer.head("PUT", &upload.path("/chunk"), &fields).await;
         for sent in [100_000, 200_000, 300_000] {
-            writer.send(&[9; 100_000]).await.unwrap();
+            writer.send(&vec![9; 100_000]).await.unwrap();
             server.wait_for_offset(&upload, sent).await;
         }
         writer.send(&vec![9; (1 << 20) - 300_000]).await.unwrap();
