@@ -164,14 +164,11 @@ async fn bounded_a_checked_body_that_skips_does_not_wait_for_itself() {
     rig.put(&session, 6 * MIB, &bytes[6 * MIB as usize..])
         .await
         .unwrap();
-    let hold = rig.create(Some(30 * MIB)).await;
-    let (feed, holding) = super::kit::writer(&rig.engine, &hold, 0, 30 * MIB).await;
-    super::kit::send(&feed, &bytes[..4 * MIB as usize], 100_000);
     let mut checked = write(&session, 0, 30 * MIB);
     checked.digests = super::kit::digests_of(&[jumar::model::DigestAlgorithm::Md5], &bytes);
     let frames = paced(
         bytes.clone(),
-        12 * MIB as usize,
+        16 * MIB as usize,
         Duration::ZERO,
         &Arc::default(),
     );
@@ -181,6 +178,4 @@ async fn bounded_a_checked_body_that_skips_does_not_wait_for_itself() {
         .expect("it gets on")
         .unwrap();
     rig.expect_whole(&session, &bytes).await;
-    drop(feed);
-    let _ = holding.await;
 }
