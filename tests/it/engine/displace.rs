@@ -47,11 +47,10 @@ async fn one_writer_while_a_call_to_the_store_hangs() {
         .await
         .unwrap();
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
-    assert_eq!(written.offset.get(), 11 * MIB, "what hangs is in the tail");
+    let at = written.offset.get();
+    assert!(at >= 10 * MIB, "what hangs is in the tail: {at}");
     assert!(matches!(old.await.unwrap(), Err(EngineError::Displaced)));
-    rig.put(&session, 11 * MIB, &bytes[11 * MIB as usize..])
-        .await
-        .unwrap();
+    rig.put(&session, at, &bytes[at as usize..]).await.unwrap();
     assert!(
         faults.count(Call::PutPart) <= 3,
         "one call a cell at a time"

@@ -362,12 +362,12 @@ async fn a_status_has_what_live_writers_have() {
         let (feed_2, running_2) = writer(&rig.engine, &session, 4 * MIB, 5 * MIB).await;
         send(&feed, &bytes[..=(MIB as usize)], 10_000);
         send(&feed_2, &bytes[4 * MIB as usize..6 * MIB as usize], 70_000);
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let received: Vec<_> = rig.status(&session).await.received.iter().collect();
-        assert_eq!(
-            format!("{received:?}"),
-            format!("[[0, {}), [{}, {})]", MIB + 1, 4 * MIB, 6 * MIB)
-        );
+        let wanted = format!("[[0, {}), [{}, {})]", MIB + 1, 4 * MIB, 6 * MIB);
+        until("all that was sent is told", async || {
+            let received: Vec<_> = rig.status(&session).await.received.iter().collect();
+            format!("{received:?}") == wanted
+        })
+        .await;
         send(&feed, &bytes[MIB as usize + 1..4 * MIB as usize], 10_000);
         send(&feed_2, &bytes[6 * MIB as usize..], 70_000);
         drop((feed, feed_2));
