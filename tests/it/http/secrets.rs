@@ -126,6 +126,7 @@ async fn sealed_keys_are_in_no_log_no_figure_and_no_answer_but_incidents_are_in_
             logged.contains("answered") && logged.contains("DEBUG"),
             "it was captured"
         );
+        assert!(logged.contains(incident), "the log knows the incident");
         for secret in secrets {
             assert!(!logged.contains(&secret), "in the log");
             assert!(!figures.contains(&secret), "in the figures");
