@@ -39,7 +39,7 @@ const FEW_CONNECTIONS: usize = 16;
 /// heads are refused with a problem of ours.
 const LARGE_BUFFER_BYTES: usize = 512 << 10;
 /// How much larger than a head the buffer is among many connections.
-const BUFFER_BEYOND_HEAD_BYTES: usize = 32 << 10;
+const BUFFER_BEYOND_HEAD_BYTES: usize = 8 << 10;
 /// How many header fields more than allowed hyper takes in, for the same reason. Beyond that its answer has no body.
 const SPARE_FIELDS: usize = 1024;
 /// How long accepting pauses when the system has no more file descriptors.

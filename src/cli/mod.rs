@@ -81,7 +81,7 @@ fn in_full(error: &anyhow::Error) -> String {
 }
 
 /// Threads for hashing and for calls that wait on a disk: enough to keep a disk busy, few enough to bound what their stacks take.
-const BLOCKING_THREADS: usize = 64;
+const BLOCKING_THREADS: usize = 16;
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let config = Config::load(arguments.config.as_deref())?;

@@ -216,7 +216,7 @@ struct Inner {
 }
 
 /// How many cells of the tail are moved at once, and how many uploads hashed from files: each takes some buffers.
-const MOVES: usize = 16;
+const MOVES: usize = 8;
 const HASHINGS: usize = 4;
 /// How often uploads that nobody touches are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
