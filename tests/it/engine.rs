@@ -139,7 +139,7 @@ async fn out_of_order_beyond_the_spool_reads_back() {
     let store = ground.store().await;
     let mut settings = ground.settings();
     settings.spool_max_bytes = 12 * MIB;
-    let rig = ground.rig_with(store, settings).await;
+    let rig = ground.rig_with(store, settings);
     let bytes = noise(40 * MIB, 6);
     let session = rig.create(Some(bytes.len() as u64)).await;
     for start in (0..40).rev() {

@@ -97,20 +97,15 @@ impl Ground {
     pub(crate) async fn rig(self) -> Rig {
         let store = self.store().await;
         let settings = self.settings();
-        self.rig_with(store, settings).await
+        self.rig_with(store, settings)
     }
 
-    pub(crate) async fn rig_with(self, store: Arc<dyn Store>, settings: Settings) -> Rig {
+    pub(crate) fn rig_with(self, store: Arc<dyn Store>, settings: Settings) -> Rig {
         let clock = Clock::manual(Timestamp(1_700_000_000_000));
-        self.rig_at(store, settings, clock).await
+        self.rig_at(store, settings, clock)
     }
 
-    pub(crate) async fn rig_at(
-        self,
-        store: Arc<dyn Store>,
-        settings: Settings,
-        clock: Clock,
-    ) -> Rig {
+    pub(crate) fn rig_at(self, store: Arc<dyn Store>, settings: Settings, clock: Clock) -> Rig {
         let path = self.folder.path().join("jumar.db");
         migrate(&path).expect("migrated");
         let catalog = SqliteCatalog::open(&path, Synchronous::Normal).expect("opened");
@@ -152,7 +147,7 @@ impl Rig {
         let settings = engine.settings().clone();
         drop(engine);
         let store = ground.store().await;
-        ground.rig_at(store, settings, clock).await
+        ground.rig_at(store, settings, clock)
     }
 
     pub(crate) fn s3_server(&self) -> &S3Server {

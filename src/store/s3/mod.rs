@@ -1,8 +1,8 @@
 //! A bucket: parts are put whole and put together by the store.
 //!
 //! Owns the objects and multipart uploads under one prefix of one bucket. What goes in carries a checksum that the store
-//! verifies, if it can ([`checksum`]), and the name of its upload, so that it is recognised again. Bodies are neither copied nor
-//! hashed for their signature ([`body`]). Needs permission to list the bucket: without it S3 does not tell "no such
+//! verifies, if it can (`checksum.rs`), and the name of its upload, so that it is recognised again. Bodies are neither copied nor
+//! hashed for their signature (`body.rs`). Needs permission to list the bucket: without it S3 does not tell "no such
 //! object" from "no access".
 
 mod body;

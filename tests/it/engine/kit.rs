@@ -35,14 +35,14 @@ pub(super) async fn faulty_with(
     let store = Arc::new(FaultyStore::new(ground.store().await, faults.clone()));
     let mut settings = ground.settings();
     change(&mut settings);
-    (ground.rig_with(store, settings).await, faults)
+    (ground.rig_with(store, settings), faults)
 }
 
 pub(super) async fn rig_with(ground: Ground, change: impl FnOnce(&mut Settings)) -> Rig {
     let store = ground.store().await;
     let mut settings = ground.settings();
     change(&mut settings);
-    ground.rig_with(store, settings).await
+    ground.rig_with(store, settings)
 }
 
 /// A writer that the test feeds.
