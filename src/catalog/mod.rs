@@ -295,8 +295,10 @@ pub trait Catalog: Send + Sync + 'static {
     async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<UploadId>>;
 
     /// Those of `ids` that are still pending or uploading and past their expiry become expired, epoch one up, with the
-    /// event `expired`, in one transaction; their ranges and parts are forgotten. Returns the ones that this call changed.
-    async fn expire(&self, ids: Vec<UploadId>, now: Timestamp) -> Result<Vec<UploadId>>;
+    /// event `expired`, in one transaction; their ranges and parts are forgotten. Returns the ones that this call changed,
+    /// and the protocol of each.
+    async fn expire(&self, ids: Vec<UploadId>, now: Timestamp)
+    -> Result<Vec<(UploadId, Protocol)>>;
 
     /// Ended uploads that have intents, in the order of their ids from `after` on. Reads only.
     async fn leftovers(&self, after: Option<UploadId>, limit: u32) -> Result<Vec<Leftover>>;

@@ -94,15 +94,12 @@ impl Inner {
                 break;
             }
             report.expired += expired.len() as u64;
-            for id in expired {
+            for (id, protocol) in expired {
                 if let Some(live) = self.registry.get(id).await {
                     self.registry.remove(&live);
                 }
-                if let Some(snapshot) = self.catalog.load(id).await? {
-                    let protocol = snapshot.upload.protocol.name();
-                    metrics::counter!("jumar_uploads_total", "protocol" => protocol, "event" => "expired")
-                        .increment(1);
-                }
+                let protocol = protocol.name();
+                metrics::counter!("jumar_uploads_total", "protocol" => protocol, "event" => "expired").increment(1);
             }
         }
         Ok(())

@@ -181,8 +181,9 @@ pub(crate) async fn only_what_is_past_expires(catalog: Shared) {
     let too_early = catalog.expire(all.clone(), Timestamp(EXPIRY.0 - 1)).await;
     assert_eq!(too_early.expect("nothing to do"), []);
     let changed = catalog.expire(all.clone(), EXPIRY).await.expect("expired");
-    assert_eq!(changed, [waiting, receiving]);
-    for id in changed {
+    let native = |id| (id, Protocol::Native);
+    assert_eq!(changed, [waiting, receiving].map(native));
+    for (id, _) in changed {
         let found = load(&catalog, id).await.upload;
         assert_eq!(found.state, UploadState::Expired { at: EXPIRY });
         assert_eq!(found.epoch, Epoch(2));

@@ -5,10 +5,10 @@ use rusqlite::{Connection, params};
 use super::assembling::{assembling, claim_key};
 use super::events;
 use super::intents;
-use super::rows::{self, integer, json, read_id};
+use super::rows::{self, integer, json, read_id, word};
 use super::writing::{owned, standing};
 use crate::catalog::{Aborted, CatalogError, Claimed, IntentKind, Result};
-use crate::model::upload::{Epoch, FailureReason};
+use crate::model::upload::{Epoch, FailureReason, Protocol};
 use crate::model::{Object, Timestamp, UploadId, UploadState};
 
 pub(super) fn complete(
@@ -73,18 +73,24 @@ pub(super) fn expired(tx: &Connection, now: Timestamp, limit: u32) -> Result<Vec
 pub(super) const EXPIRED: &str = "SELECT id FROM upload_sessions
     WHERE state IN ('pending', 'uploading') AND expires_at <= ?1 ORDER BY expires_at LIMIT ?2";
 
-pub(super) fn expire(tx: &Connection, ids: &[UploadId], now: Timestamp) -> Result<Vec<UploadId>> {
+pub(super) fn expire(
+    tx: &Connection,
+    ids: &[UploadId],
+    now: Timestamp,
+) -> Result<Vec<(UploadId, Protocol)>> {
     let mut changed = Vec::new();
     for id in ids {
-        let past = tx
+        let past: Option<Protocol> = tx
             .prepare_cached(
-                "SELECT 1 FROM upload_sessions
+                "SELECT protocol FROM upload_sessions
                  WHERE id = ?1 AND state IN ('pending', 'uploading') AND expires_at <= ?2",
             )?
-            .exists(params![id.as_bytes(), now.0])?;
-        if past {
+            .query_and_then(params![id.as_bytes(), now.0], |row| word(row, "protocol"))?
+            .next()
+            .transpose()?;
+        if let Some(protocol) = past {
             end(tx, *id, &UploadState::Expired { at: now }, now)?;
-            changed.push(*id);
+            changed.push((*id, protocol));
         }
     }
     Ok(changed)

@@ -34,7 +34,7 @@ use super::{
     NewUpload, Open, Owner, Result,
 };
 use crate::model::digest::Digests;
-use crate::model::upload::{Epoch, FailureReason, Snapshot, StoreUploadId};
+use crate::model::upload::{Epoch, FailureReason, Protocol, Snapshot, StoreUploadId};
 use crate::model::{Length, Object, StoreKey, Timestamp, UploadId};
 
 pub use open::{OpenError, Synchronous, migrate};
@@ -187,7 +187,11 @@ impl Catalog for SqliteCatalog {
             .await
     }
 
-    async fn expire(&self, ids: Vec<UploadId>, now: Timestamp) -> Result<Vec<UploadId>> {
+    async fn expire(
+        &self,
+        ids: Vec<UploadId>,
+        now: Timestamp,
+    ) -> Result<Vec<(UploadId, Protocol)>> {
         self.writer
             .run(move |tx| ending::expire(tx, &ids, now))
             .await

@@ -195,7 +195,7 @@ fn time(row: &Row<'_>, name: &'static str) -> Result<Timestamp> {
 }
 
 /// A column of text that a type of the model parses.
-fn word<T>(row: &Row<'_>, name: &'static str) -> Result<T>
+pub(super) fn word<T>(row: &Row<'_>, name: &'static str) -> Result<T>
 where
     T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
 {
