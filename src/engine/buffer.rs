@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// How often a writer that waits looks again whether somebody should spill.
@@ -17,9 +17,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A frame from the network of at least this size is kept as it came; a smaller one pins more memory than it fills.
 const KEEP_BYTES: usize = 64 * 1024;
-/// Small frames are copied together into buffers of at least and at most these sizes, larger the more comes.
-const SMALLEST_BUFFER_BYTES: usize = 16 * 1024;
-const LARGEST_BUFFER_BYTES: usize = 128 * 1024;
+/// Small frames are copied together into buffers: a small one where little comes, else large ones, which are used again so
+/// that they do not leave holes in the heap.
+const SMALL_BUFFER_BYTES: usize = 16 * 1024;
+const LARGE_BUFFER_BYTES: usize = 128 * 1024;
+/// At most this part of the budget is kept in large buffers that nobody uses.
+const SPARE_PART: usize = 4;
 
 /// The budget. Cloning shares it.
 #[derive(Clone)]
@@ -32,10 +35,11 @@ struct Shared {
     flying: AtomicUsize,
     holders: Mutex<BTreeMap<u64, Arc<Notify>>>,
     next_holder: AtomicU64,
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 /// Memory that was granted; dropping it gives it back.
-pub(super) struct Grant(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(super) struct Grant(OwnedSemaphorePermit);
 
 /// Bytes with the memory that they take. Clones share the grant.
 #[derive(Clone)]
@@ -51,6 +55,11 @@ impl Frame {
             bytes: self.bytes.split_to(at),
             grant: Arc::clone(&self.grant),
         }
+    }
+
+    /// Bytes as they came, kept for a moment.
+    pub(super) fn passing(bytes: Bytes, grant: Arc<Grant>) -> Self {
+        Self { bytes, grant }
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -69,6 +78,7 @@ impl Budget {
             flying: AtomicUsize::new(0),
             holders: Mutex::default(),
             next_holder: AtomicU64::new(0),
+            spare: Mutex::default(),
         }))
     }
 
@@ -108,6 +118,15 @@ impl Budget {
     pub(super) fn overdraw(&self) -> Arc<Grant> {
         let permit = Arc::clone(&self.0.semaphore).try_acquire_many_owned(0);
         Arc::new(Grant(permit.expect("nothing is always there")))
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Frees the buffers that nobody uses just now.
+    pub(super) fn trim(&self) {
+        self.spare().clear();
     }
 
     /// Each is asked once: who does not get to it holds up nobody else.
@@ -169,21 +188,59 @@ impl Drop for Flying {
     }
 }
 
+/// A buffer that is used again when the last frame of it is dropped, if it is a large one.
+struct Buffer {
+    bytes: Vec<u8>,
+    budget: Budget,
+}
+
+impl Buffer {
+    fn with_capacity(capacity: usize, budget: &Budget) -> Self {
+        let spare = (capacity == LARGE_BUFFER_BYTES)
+            .then(|| budget.spare().pop())
+            .flatten();
+        Self {
+            bytes: spare.unwrap_or_else(|| Vec::with_capacity(capacity)),
+            budget: budget.clone(),
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.bytes.capacity() - self.bytes.len()
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut spare = self.budget.spare();
+        let most = self.budget.0.total / SPARE_PART / LARGE_BUFFER_BYTES;
+        if self.bytes.capacity() == LARGE_BUFFER_BYTES && spare.len() < most {
+            self.bytes.clear();
+            spare.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
 /// Gathers small frames into buffers, so that each byte kept pins about a byte.
 pub(super) struct Gather {
     budget: Budget,
-    buffer: BytesMut,
-    grant: Option<Arc<Grant>>,
-    next_capacity: usize,
+    buffer: Option<(Buffer, Arc<Grant>)>,
+    /// How large the next buffer is.
+    capacity: usize,
 }
 
 impl Gather {
     pub(super) fn new(budget: Budget) -> Self {
         Self {
             budget,
-            buffer: BytesMut::new(),
-            grant: None,
-            next_capacity: SMALLEST_BUFFER_BYTES,
+            buffer: None,
+            capacity: SMALL_BUFFER_BYTES,
         }
     }
 
@@ -192,11 +249,18 @@ impl Gather {
         if bytes.len() >= KEEP_BYTES {
             // The network layer reads into buffers of powers of two; a frame this large nearly fills its own.
             Some(bytes.len().next_power_of_two())
-        } else if self.grant.is_some() && self.buffer.capacity() - self.buffer.len() >= bytes.len()
+        } else if self
+            .buffer
+            .as_ref()
+            .is_some_and(|(buffer, _)| buffer.room() >= bytes.len())
         {
             None
         } else {
-            Some(self.next_capacity.max(bytes.len()))
+            Some(if bytes.len() > self.capacity {
+                LARGE_BUFFER_BYTES
+            } else {
+                self.capacity
+            })
         }
     }
 
@@ -208,37 +272,114 @@ impl Gather {
             return;
         }
         if let Some(grant) = grant {
-            let capacity = self.next_capacity.max(bytes.len());
             self.flush(out);
-            self.buffer = BytesMut::with_capacity(capacity);
-            self.grant = Some(grant);
+            let capacity = grant.0.num_permits().max(bytes.len());
+            self.buffer = Some((Buffer::with_capacity(capacity, &self.budget), grant));
         }
-        self.buffer.extend_from_slice(&bytes);
-        if self.buffer.len() == self.buffer.capacity() {
+        let (buffer, _) = self
+            .buffer
+            .as_mut()
+            .expect("there is room, or a grant for some");
+        buffer.bytes.extend_from_slice(&bytes);
+        if buffer.room() == 0 {
             self.flush(out);
         }
     }
 
     /// Brings out what is gathered, full or not.
     pub(super) fn flush(&mut self, out: &mut Vec<Frame>) {
-        let buffer = std::mem::take(&mut self.buffer);
-        self.next_capacity = (buffer.len() * 2).clamp(SMALLEST_BUFFER_BYTES, LARGEST_BUFFER_BYTES);
-        if let Some(grant) = self.grant.take()
-            && !buffer.is_empty()
+        let gathered = self.gathered();
+        self.capacity = if gathered > SMALL_BUFFER_BYTES as u64 / 2 {
+            LARGE_BUFFER_BYTES
+        } else {
+            SMALL_BUFFER_BYTES
+        };
+        if let Some((buffer, grant)) = self.buffer.take()
+            && gathered > 0
         {
             out.push(Frame {
-                bytes: buffer.freeze(),
+                bytes: Bytes::from_owner(buffer),
                 grant,
             });
         }
     }
 
-    /// The budget that this draws on.
-    pub(super) fn budget(&self) -> &Budget {
-        &self.budget
+    pub(super) fn gathered(&self) -> u64 {
+        self.buffer
+            .as_ref()
+            .map_or(0, |(buffer, _)| buffer.bytes.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    async fn gather(gather: &mut Gather, frames: &[Bytes]) -> Vec<Frame> {
+        let mut out = Vec::new();
+        for bytes in frames {
+            let grant = match gather.needs(bytes) {
+                Some(bytes) => Some(gather.budget.take(bytes).await),
+                None => None,
+            };
+            gather.push(bytes.clone(), grant, &mut out);
+        }
+        gather.flush(&mut out);
+        out
     }
 
-    pub(super) fn gathered(&self) -> u64 {
-        self.buffer.len() as u64
+    #[tokio::test]
+    async fn bounded_small_frames_pin_about_what_they_hold() {
+        let budget = Budget::new(MIB);
+        let mut gatherer = Gather::new(budget.clone());
+        let frames: Vec<_> = (0..200_u8).map(|n| Bytes::from(vec![n; 1500])).collect();
+        let gathered = gather(&mut gatherer, &frames).await;
+        let bytes: Vec<u8> = gathered
+            .iter()
+            .flat_map(|frame| &frame.bytes)
+            .copied()
+            .collect();
+        assert_eq!(bytes, frames.concat());
+        assert!(gathered.len() <= 4, "{} buffers", gathered.len());
+        let used = MIB - budget.free_bytes();
+        assert!(
+            (300_000..=400 * 1024).contains(&used),
+            "{used} bytes are charged"
+        );
+        drop(gathered);
+        assert_eq!(budget.free_bytes(), MIB);
+    }
+
+    #[tokio::test]
+    async fn large_buffers_are_used_again_and_few_are_kept() {
+        let budget = Budget::new(MIB);
+        let mut gatherer = Gather::new(budget.clone());
+        let frame = [Bytes::from(vec![7; 40_000])];
+        let first = gather(&mut gatherer, &frame).await;
+        let place = first[0].bytes.as_ptr();
+        drop(first);
+        let again = gather(&mut gatherer, &frame).await;
+        assert_eq!(again[0].bytes.as_ptr(), place);
+        assert_eq!(again[0].bytes, frame[0]);
+        let many = gather(&mut gatherer, &vec![frame[0].clone(); 18]).await;
+        assert_eq!(many.len(), 6);
+        drop((again, many));
+        assert_eq!(budget.spare().len(), 2, "a quarter of the budget");
+        budget.trim();
+        assert!(budget.spare().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_frame_that_is_large_is_not_copied() {
+        let mut gatherer = Gather::new(Budget::new(MIB));
+        let frames = [
+            Bytes::from_static(b"small"),
+            Bytes::from(vec![1; KEEP_BYTES]),
+        ];
+        let gathered = gather(&mut gatherer, &frames).await;
+        assert_eq!(gathered.len(), 2);
+        assert_eq!(gathered[1].bytes.as_ptr(), frames[1].as_ptr());
     }
 }

@@ -12,10 +12,11 @@ use tokio::sync::oneshot;
 
 use super::buffer::Frame;
 use super::live::{Change, Live};
+use super::settle::blocking;
 use super::{EngineError, Inner, Result};
 use crate::catalog::{Intent, IntentKind};
 use crate::model::upload::{FailureReason, StoreUploadId};
-use crate::model::{Cell, PartNumber, PartReceipt};
+use crate::model::{ByteRange, Cell, PartNumber, PartReceipt};
 use crate::store::{self, About, Parts, Payload, Put, Shape, StoreError};
 
 /// A cell on its way; it ends with a [`Landing`]. Dropping it lets the flight go on alone.
@@ -283,8 +284,13 @@ pub(super) fn about(live: &Live) -> About {
 }
 
 /// A cell of the tail, as it is sent.
-pub(super) fn tail_payload(engine: &Inner, live: &Live, cell: Cell) -> store::Result<Payload> {
-    let file = engine.spool.existing_cell(live.id, cell.number)?;
-    let range = crate::model::ByteRange::new(0, cell.range.len()).ok_or(StoreError::NotFound)?;
+pub(super) async fn tail_payload(
+    engine: &Arc<Inner>,
+    live: &Live,
+    cell: Cell,
+) -> store::Result<Payload> {
+    let (spool, id) = (Arc::clone(&engine.spool), live.id);
+    let file = blocking(move || spool.existing_cell(id, cell.number)).await?;
+    let range = ByteRange::new(0, cell.range.len()).ok_or(StoreError::NotFound)?;
     Ok(Payload::File { file, range })
 }

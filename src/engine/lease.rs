@@ -89,50 +89,44 @@ impl Live {
         asked: Option<ByteRange>,
         max_parallel: usize,
     ) -> Result<Lease> {
-        let deadline = Instant::now() + DISPLACE_WITHIN;
         let number = {
             let mut state = self.state();
             state.next_writer += 1;
             state.next_writer
         };
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if let Some(lease) = self.try_lease(number, asked, max_parallel)? {
-                return Ok(lease);
-            }
-            if tokio::time::timeout_at(deadline, changed).await.is_err() {
-                return Err(EngineError::Unavailable {
-                    retry_after: Duration::from_secs(1),
-                    source: "an older request of this range could not be saved in time".into(),
-                });
-            }
-        }
+        self.once_saved(|| self.try_lease(number, asked, max_parallel))
+            .await
     }
 
     /// Ends every writer and waits until they have saved what they hold.
     pub(super) async fn displace_all(&self) -> Result<()> {
-        let deadline = Instant::now() + DISPLACE_WITHIN;
         let newest = self.state().next_writer;
+        self.once_saved(|| {
+            let mut state = self.state();
+            state.displaced_to = state.displaced_to.max(newest);
+            let mut gone = true;
+            for older in state
+                .writers
+                .iter()
+                .filter(|writer| writer.number <= newest)
+            {
+                older.displace();
+                gone = false;
+            }
+            Ok(gone.then_some(()))
+        })
+        .await
+    }
+
+    /// Tries again whenever something has changed, until it works or those in the way have had their time.
+    async fn once_saved<T>(&self, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        let deadline = Instant::now() + DISPLACE_WITHIN;
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            {
-                let mut state = self.state();
-                state.displaced_to = state.displaced_to.max(newest);
-                let mut older = state
-                    .writers
-                    .iter()
-                    .filter(|writer| writer.number <= newest)
-                    .peekable();
-                if older.peek().is_none() {
-                    return Ok(());
-                }
-                for writer in older {
-                    writer.displace();
-                }
+            if let Some(done) = attempt()? {
+                return Ok(done);
             }
             if tokio::time::timeout_at(deadline, changed).await.is_err() {
                 return Err(EngineError::Unavailable {

@@ -285,6 +285,7 @@ impl Engine {
         tokio::spawn(async move {
             while let Some(inner) = swept.upgrade() {
                 inner.registry.sweep();
+                inner.budget.trim();
                 inner.report();
                 drop(inner);
                 tokio::time::sleep(SWEEP_EVERY).await;

@@ -168,7 +168,7 @@ impl Inner {
         if live.state().snapshot.parts.contains_key(&cell.number) {
             return Ok(false);
         }
-        let payload = flight::tail_payload(self, live, cell);
+        let payload = flight::tail_payload(self, live, cell).await;
         let payload = self.or_lost(live, payload).await?;
         let receipt = flight::put_cell(self, live, cell, payload).await?;
         flight::record_part(self, live, receipt).await?;

@@ -31,7 +31,7 @@ use crate::model::ByteRange;
 use rest::{OpenCell, Segment, WholeHash};
 
 /// How many cells of one body may be on their way to the store.
-const MAX_FLIGHTS: usize = 4;
+const MAX_FLIGHTS: usize = 6;
 /// How long the end of a body waits for cells on their way before it keeps them in the tail instead.
 const FLIGHT_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -126,50 +126,31 @@ impl Writer {
         loop {
             let reading_since = Instant::now();
             let full = self.flights.len() >= MAX_FLIGHTS;
-            let frame = tokio::select! {
+            let step = tokio::select! {
                 biased;
                 () = self.lease.cancel.cancelled() => return End::Displaced,
                 () = self.engine.stopping.cancelled() => return End::Broken(BodyError::ShuttingDown),
-                Some(landing) = self.flights.next() => {
-                    if let Err(error) = self.landed(landing).await {
-                        return End::Failed(error);
-                    }
-                    None
-                }
-                () = self.lease.nudge.notified() => {
-                    if let Err(error) = self.save_on_the_way().await {
-                        return End::Failed(error);
-                    }
-                    None
-                }
-                () = self.spill.notified() => {
-                    if let Err(error) = self.spill_memory().await {
-                        return End::Failed(error);
-                    }
-                    None
-                }
-                () = tokio::time::sleep_until(self.commit_due) => {
-                    if let Err(error) = self.save_on_the_way().await {
-                        return End::Failed(error);
-                    }
-                    None
-                }
-                frame = tokio::time::timeout(patience, body.next()), if !full => Some(frame),
+                Some(landing) = self.flights.next() => self.landed(landing).await.map(|()| None),
+                () = self.lease.nudge.notified() => self.save_on_the_way().await.map(|()| None),
+                () = self.spill.notified() => self.spill_memory().await.map(|()| None),
+                () = tokio::time::sleep_until(self.commit_due) => self.save_on_the_way().await.map(|()| None),
+                frame = tokio::time::timeout(patience, body.next()), if !full => Ok(Some(frame)),
             };
-            match frame {
-                None => {
+            match step {
+                Err(error) => return End::Failed(error),
+                Ok(None) => {
                     patience = patience.saturating_sub(if full {
                         Duration::ZERO
                     } else {
                         reading_since.elapsed()
                     });
                 }
-                Some(Err(_)) => {
+                Ok(Some(Err(_))) => {
                     return End::Broken(BodyError::Stalled(self.engine.settings.body_stall));
                 }
-                Some(Ok(None)) => return self.clean_end(),
-                Some(Ok(Some(Err(error)))) => return End::Broken(error),
-                Some(Ok(Some(Ok(bytes)))) => {
+                Ok(Some(Ok(None))) => return self.clean_end(),
+                Ok(Some(Ok(Some(Err(error))))) => return End::Broken(error),
+                Ok(Some(Ok(Some(Ok(bytes))))) => {
                     patience = self.engine.settings.body_stall;
                     self.lease.last_byte.now();
                     match self.take(bytes).await {
@@ -235,19 +216,10 @@ impl Writer {
     async fn skip(&mut self, bytes: Bytes) -> std::result::Result<(), Interrupted> {
         self.bring_out_gathered().await?;
         let len = bytes.len() as u64;
-        let grant = match &self.body_hash {
-            Some(_) => Some(self.take_memory(bytes.len()).await?),
-            None => None,
-        };
-        if let Some(lane) = &self.body_hash {
-            let budget = self.gather.budget().clone();
-            let mut frames = Vec::new();
-            // A gatherer of its own: these bytes are hashed and forgotten.
-            let mut gather = Gather::new(budget);
-            gather.push(bytes, grant, &mut frames);
-            gather.flush(&mut frames);
-            for frame in frames {
-                lane.push(frame).await;
+        if self.body_hash.is_some() {
+            let grant = self.take_memory(bytes.len()).await?;
+            if let Some(lane) = &self.body_hash {
+                lane.push(Frame::passing(bytes, grant)).await;
             }
         }
         self.at += len;

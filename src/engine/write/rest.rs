@@ -43,14 +43,15 @@ impl OpenCell {
 
 /// Where a cell's bytes come to rest.
 enum Rest {
-    Placed {
-        file: Arc<dyn StagedFile>,
-        file_start: u64,
-    },
-    Memory {
-        frames: Vec<Frame>,
-        len: u64,
-    },
+    Placed(Place),
+    Memory { frames: Vec<Frame>, len: u64 },
+}
+
+/// A file, and the offset in the upload that its first byte has.
+#[derive(Clone)]
+struct Place {
+    file: Arc<dyn StagedFile>,
+    start: u64,
 }
 
 /// A stretch of the upload that this writer has brought in and not committed.
@@ -150,10 +151,9 @@ impl Writer {
                         self.close_cell().await?;
                     }
                 }
-                Rest::Placed { file, file_start } => {
-                    let (file, file_start, number) =
-                        (Arc::clone(file), *file_start, open.cell.number);
-                    self.place(&file, file_start, number, start, piece).await?;
+                Rest::Placed(place) => {
+                    let (place, number) = (place.clone(), open.cell.number);
+                    self.place(&place, number, start, piece).await?;
                 }
             }
         }
@@ -173,10 +173,7 @@ impl Writer {
             let file = files.open(self.live.id).await?;
             return Ok(OpenCell {
                 cell,
-                rest: Rest::Placed {
-                    file,
-                    file_start: 0,
-                },
+                rest: Rest::Placed(Place { file, start: 0 }),
             });
         }
         let small_enough = cell.range.len() <= self.engine.budget.largest_cell();
@@ -205,7 +202,7 @@ impl Writer {
         }
         Ok(OpenCell {
             cell,
-            rest: self.placed_in_tail(cell).await?,
+            rest: Rest::Placed(self.place_in_tail(cell).await?),
         })
     }
 
@@ -214,30 +211,29 @@ impl Writer {
         remaining_to(at, self.request.end.map_or(u64::MAX, Offset::get))
     }
 
-    async fn placed_in_tail(&self, cell: Cell) -> Result<Rest> {
+    async fn place_in_tail(&self, cell: Cell) -> Result<Place> {
         let (engine, id) = (Arc::clone(&self.engine), self.live.id);
         let file = settle::blocking(move || engine.spool.open_cell(id, cell.number)).await?;
         self.live.state().spooled.insert(cell.number);
-        Ok(Rest::Placed {
+        Ok(Place {
             file,
-            file_start: cell.range.start(),
+            start: cell.range.start(),
         })
     }
 
     /// Writes a frame to a file, and counts it as a segment.
     async fn place(
         &mut self,
-        file: &Arc<dyn StagedFile>,
-        file_start: u64,
+        place: &Place,
         number: PartNumber,
-        start: u64,
+        at: u64,
         frame: Frame,
     ) -> Result<()> {
         if matches!(self.engine.store.shape(), Shape::Parts(_)) {
             self.reserve_tail(number, frame.len()).await?;
         }
-        let range = remaining(start, frame.bytes.len());
-        self.writes.push(file, start - file_start, frame).await;
+        let range = remaining(at, frame.bytes.len());
+        self.writes.push(&place.file, at - place.start, frame).await;
         self.add_placed(range);
         Ok(())
     }
@@ -295,7 +291,7 @@ impl Writer {
             self.fly(cell, frames).await;
             Ok(())
         } else {
-            self.place_frames(cell, frames, cell.range.start()).await
+            self.place_frames(cell, frames).await.map(drop)
         }
     }
 
@@ -319,17 +315,16 @@ impl Writer {
         });
     }
 
-    async fn place_frames(&mut self, cell: Cell, frames: Vec<Frame>, mut at: u64) -> Result<()> {
-        let Rest::Placed { file, file_start } = self.placed_in_tail(cell).await? else {
-            return Ok(());
-        };
+    /// Places what memory has of a cell, and says where the rest of it goes.
+    async fn place_frames(&mut self, cell: Cell, frames: Vec<Frame>) -> Result<Place> {
+        let place = self.place_in_tail(cell).await?;
+        let mut at = cell.range.start();
         for frame in frames {
             let len = frame.len();
-            self.place(&file, file_start, cell.number, at, frame)
-                .await?;
+            self.place(&place, cell.number, at, frame).await?;
             at += len;
         }
-        Ok(())
+        Ok(place)
     }
 
     /// Moves what is in memory, and not on its way, to the tail.
@@ -344,10 +339,10 @@ impl Writer {
             .take_if(|open| matches!(open.rest, Rest::Memory { .. }))
             && len > 0
         {
-            self.place_frames(cell, frames, cell.range.start()).await?;
+            let place = self.place_frames(cell, frames).await?;
             self.cell = Some(OpenCell {
                 cell,
-                rest: self.placed_in_tail(cell).await?,
+                rest: Rest::Placed(place),
             });
         }
         Ok(())
@@ -393,15 +388,12 @@ impl Writer {
             return Ok(());
         };
         let (range, number, frames) = (*range, *number, frames.clone());
-        let Rest::Placed { file, file_start } = self.placed_in_tail(Cell { number, range }).await?
-        else {
-            return Ok(());
-        };
+        let place = self.place_in_tail(Cell { number, range }).await?;
         let mut at = range.start();
         for frame in frames {
             let len = frame.len();
             self.reserve_tail(number, len).await?;
-            self.writes.push(&file, at - file_start, frame).await;
+            self.writes.push(&place.file, at - place.start, frame).await;
             at += len;
         }
         self.segments[index].state = SegmentState::Placed;
