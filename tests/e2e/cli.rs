@@ -207,7 +207,7 @@ async fn metrics_are_on_the_admin_address_alone() {
     let session = Session::create_until(server.main, Random::new().bytes(12_345)).await;
     session.send_all(How::WHOLE).await;
     session.complete().await;
-    let metrics = client::call(server.admin, "GET", "/metrics", &[], b"")
+    let metrics = client::try_call(server.admin, "GET", "/metrics", &[], b"")
         .await
         .expect("an answer");
     assert_eq!(metrics.status, 200);
@@ -218,7 +218,7 @@ async fn metrics_are_on_the_admin_address_alone() {
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum::<u64>();
     assert_eq!(received, 12_345, "{}", metrics.text());
-    let outside = client::call(server.main, "GET", "/metrics", &[], b"")
+    let outside = client::try_call(server.main, "GET", "/metrics", &[], b"")
         .await
         .expect("an answer");
     assert_eq!(outside.status, 404);

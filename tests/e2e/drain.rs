@@ -92,7 +92,7 @@ async fn readyz_says_so_before_connections_are_refused() {
     server.terminate().await;
     let deadline = Instant::now() + Duration::from_secs(4);
     loop {
-        let answer = client::call(server.main, "GET", "/readyz", &[], b"")
+        let answer = client::try_call(server.main, "GET", "/readyz", &[], b"")
             .await
             .expect("connections are still taken");
         if answer.status == 503 {
