@@ -106,7 +106,7 @@ async fn prune_dry_run_changes_nothing_and_prune_does() {
         .put(0..200_000, Duration::ZERO)
         .await
         .expect("an answer");
-    assert_eq!(answer.status, 204, "{}", answer.text());
+    answer.expect(204);
     let staged = files(&server.folder().join("data/staging"));
     assert!(staged > 0, "something is staged");
     sleep(Duration::from_secs(2)).await;
@@ -124,10 +124,7 @@ async fn prune_dry_run_changes_nothing_and_prune_does() {
     }
     assert_eq!(files(&server.folder().join("data/staging")), 0);
     let gone = session.call("GET", "").await.expect("an answer");
-    assert_eq!(
-        (gone.status, gone.code().as_str()),
-        (410, "session_expired")
-    );
+    gone.expect_problem(410, "session_expired");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -85,7 +85,7 @@ async fn half_open(settings: Settings, ask_first: bool) {
     } else {
         let next = sent..sent + 1_000;
         let answer = session.put(next, Duration::ZERO).await.expect("an answer");
-        assert_eq!(answer.status, 204, "{}", answer.text());
+        answer.expect(204);
     }
     let waited = came_back.elapsed();
     assert!(waited < DISPLACED_WITHIN, "one_writer: waited {waited:?}");
@@ -95,7 +95,7 @@ async fn half_open(settings: Settings, ask_first: bool) {
     if old.send(&late).await.is_ok()
         && let Ok(answer) = old.try_answer().await
     {
-        assert_eq!((answer.status, answer.code().as_str()), (409, "displaced"));
+        answer.expect_problem(409, "displaced");
     }
     session.send_all(How::WHOLE).await;
     session.complete().await;

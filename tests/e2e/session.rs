@@ -255,7 +255,7 @@ impl Session {
     /// Reads the object back and compares every byte.
     pub(crate) async fn verify(&self) {
         let answer = self.call("GET", "/content").await.expect("the content");
-        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.expect(200);
         assert_eq!(
             sha256(&answer.body),
             sha256(&self.content),

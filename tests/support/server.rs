@@ -115,6 +115,22 @@ impl Server {
         Connection::open(self.main).await
     }
 
+    /// A connection on which the head of a chunk was sent, and nothing of its body.
+    pub(crate) async fn put_head(
+        &self,
+        upload: &Upload,
+        range: &str,
+        fields: &[(&str, &str)],
+    ) -> Connection {
+        let mut fields = fields.to_vec();
+        fields.push(("Upload-Key", &upload.key));
+        fields.push(("Content-Range", range));
+        let mut connection = self.connect().await;
+        let path = upload.path("/chunk");
+        connection.head("PUT", &path, &fields).await;
+        connection
+    }
+
     /// One request on a connection of its own.
     pub(crate) async fn call(
         &self,

@@ -105,6 +105,12 @@ pub(super) fn events(rig: &Rig, kind: &str) -> u64 {
     .unwrap()
 }
 
+/// How many parts of an upload the catalog has receipts of.
+pub(super) async fn receipts(rig: &Rig, session: &Session) -> usize {
+    let snapshot = rig.catalog.load(session.id).await.unwrap();
+    snapshot.unwrap().parts.len()
+}
+
 /// Names of an upload's files in the spool and among what is staged.
 pub(super) fn files_of(rig: &Rig, session: &Session) -> Vec<String> {
     let id = session.id.to_string();
