@@ -27,7 +27,8 @@ use crate::config::{Checksum, Config, Sse, StoreKind};
 use crate::engine::{Durability, Engine, Settings};
 use crate::model::KeyTemplate;
 use crate::store::fs::FsStore;
-use crate::store::measured::MeasuredStore;
+use crate::store::hooked::Hooked;
+use crate::store::measured::Measured;
 use crate::store::s3::{self, S3Config, S3Store};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, MetricsError};
@@ -198,7 +199,7 @@ pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
         }
         StoreKind::S3 => Arc::new(S3Store::open(s3_config(config)).await),
     };
-    Ok(Arc::new(MeasuredStore::new(store)))
+    Ok(Arc::new(Hooked::new(store, Measured)))
 }
 
 fn s3_config(config: &Config) -> S3Config {

@@ -78,16 +78,13 @@ where
             .get(CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok())
             .and_then(|length| length.parse().ok());
-        let awaits_continue = headers
-            .get(EXPECT)
-            .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         Self {
             ended: inner.is_end_stream(),
             inner: Some(inner),
             announced,
             seen: 0,
             arrived: Arrived::default(),
-            awaits_continue,
+            awaits_continue: awaits_continue(headers),
             limits,
         }
     }
@@ -187,6 +184,14 @@ where
     let _ = tokio::time::timeout(limits.time, reading).await;
 }
 
+/// Whether the client sends the body only when it is asked to.
+#[must_use]
+pub fn awaits_continue(headers: &HeaderMap) -> bool {
+    headers
+        .get(EXPECT)
+        .is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
 /// A body as the engine takes it.
 #[must_use]
 pub fn for_engine(body: axum::body::Body) -> Body {
@@ -196,19 +201,23 @@ pub fn for_engine(body: axum::body::Body) -> Body {
     )
 }
 
-/// Reads a small body whole.
+/// Reads a small body whole. One that is announced to be larger is not touched.
 pub async fn read_small(
     body: axum::body::Body,
     limit: usize,
     within: Duration,
 ) -> Result<Bytes, Problem> {
+    let too_large = || {
+        let detail = format!("the JSON body may have at most {limit} bytes");
+        Err(Problem::new(Code::UploadLimit, detail))
+    };
+    if body.size_hint().lower() > limit as u64 {
+        return too_large();
+    }
     let reading = Limited::new(body, limit).collect();
     match tokio::time::timeout(within, reading).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::new(
-            Code::UploadLimit,
-            format!("the JSON body may have at most {limit} bytes"),
-        )),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => too_large(),
         Ok(Err(_)) => Err(Problem::bad_request("the body ended early")),
         Err(_) => Err(Problem::bad_request("the body did not arrive in time")),
     }

@@ -1,24 +1,17 @@
-//! A store that fails as it is told, for tests.
+//! Calls of a store that fail as they are told, for tests.
 //!
-//! Owns no bytes. A test holds the [`Faults`] of a [`FaultyStore`], says which call goes wrong how, and reads how often each
-//! was made.
+//! A test puts [`Faults`] around a store, keeps a clone, says which call goes wrong how, and reads how often each was made.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::call::Call;
-use super::check::Finding;
-use super::{
-    About, ByteStream, Found, FoundMultipart, InPlace, Parts, Payload, Put, Result, Shape,
-    StagedFile, Store, StoreError, Stored,
-};
-use crate::model::upload::StoreUploadId;
-use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey, UploadId};
+use super::hooked::Hook;
+use super::{Result, StagedFile, StoreError};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,46 +161,38 @@ fn error(fault: Fault) -> StoreError {
     }
 }
 
-/// The store inside, with faults.
-pub struct FaultyStore {
-    inner: Arc<dyn Store>,
-    faults: Faults,
-}
-
-impl FaultyStore {
-    /// Around a store of either shape.
-    #[must_use]
-    pub fn new(inner: Arc<dyn Store>, faults: Faults) -> Self {
-        Self { inner, faults }
-    }
-
-    async fn struck<T: Send>(
+impl Hook for Faults {
+    async fn around<T: Send>(
         &self,
         call: Call,
-        done: impl Future<Output = Result<T>> + Send,
+        run: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
-        let hang = self.faults.watch();
-        match self.faults.strike(call) {
-            None => done.await,
-            Some(Fault::LostAnswer) => match done.await {
-                Ok(_) => Err(error(Fault::LostAnswer)),
-                Err(error) => Err(error),
-            },
+        let hang = self.watch();
+        match self.strike(call) {
+            None => run.await,
+            Some(Fault::LostAnswer) => run.await.and(Err(error(Fault::LostAnswer))),
             Some(Fault::Hang) => {
                 hang.wait().await;
-                done.await
+                run.await
             }
             Some(Fault::HangAfter) => {
-                let result = done.await;
+                let result = run.await;
                 hang.wait().await;
                 result
             }
             Some(Fault::Delay(delay)) => {
                 tokio::time::sleep(delay).await;
-                done.await
+                run.await
             }
             Some(fault) => Err(error(fault)),
         }
+    }
+
+    fn opened(&self, file: Arc<dyn StagedFile>) -> Arc<dyn StagedFile> {
+        Arc::new(FaultyFile {
+            inner: file,
+            faults: self.clone(),
+        })
     }
 }
 
@@ -260,149 +245,18 @@ impl StagedFile for FaultyFile {
     }
 }
 
-impl FaultyStore {
-    fn in_place(&self) -> &dyn InPlace {
-        match self.inner.shape() {
-            Shape::InPlace(store) => store,
-            Shape::Parts(_) => unreachable!("the shape that we show is the inner one's"),
-        }
-    }
-
-    fn parts(&self) -> &dyn Parts {
-        match self.inner.shape() {
-            Shape::Parts(store) => store,
-            Shape::InPlace(_) => unreachable!("the shape that we show is the inner one's"),
-        }
-    }
-}
-
-#[async_trait]
-impl Store for FaultyStore {
-    fn shape(&self) -> Shape<'_> {
-        match self.inner.shape() {
-            Shape::InPlace(_) => Shape::InPlace(self),
-            Shape::Parts(_) => Shape::Parts(self),
-        }
-    }
-
-    async fn head(&self, key: &StoreKey) -> Result<Option<Found>> {
-        self.struck(Call::Head, self.inner.head(key)).await
-    }
-
-    async fn read(&self, key: &StoreKey, range: Option<ByteRange>) -> Result<ByteStream> {
-        self.struck(Call::Read, self.inner.read(key, range)).await
-    }
-
-    async fn delete(&self, key: &StoreKey) -> Result<()> {
-        self.struck(Call::Delete, self.inner.delete(key)).await
-    }
-
-    async fn ping(&self) -> Result<()> {
-        self.struck(Call::Ping, self.inner.ping()).await
-    }
-
-    async fn check(&self) -> Vec<Finding> {
-        self.inner.check().await
-    }
-}
-
-#[async_trait]
-impl InPlace for FaultyStore {
-    async fn open(&self, id: UploadId) -> Result<Arc<dyn StagedFile>> {
-        let inner = self.struck(Call::Open, self.in_place().open(id)).await?;
-        Ok(Arc::new(FaultyFile {
-            inner,
-            faults: self.faults.clone(),
-        }))
-    }
-
-    async fn publish(&self, id: UploadId, key: &StoreKey, size: Length) -> Result<Stored> {
-        let published = self.in_place().publish(id, key, size);
-        self.struck(Call::Publish, published).await
-    }
-
-    async fn discard(&self, id: UploadId) -> Result<()> {
-        self.struck(Call::Discard, self.in_place().discard(id))
-            .await
-    }
-
-    async fn staged(&self) -> Result<Vec<UploadId>> {
-        self.struck(Call::Staged, self.in_place().staged()).await
-    }
-
-    async fn free_bytes(&self) -> Result<u64> {
-        self.in_place().free_bytes().await
-    }
-}
-
-#[async_trait]
-impl Parts for FaultyStore {
-    fn equal_parts(&self) -> bool {
-        self.parts().equal_parts()
-    }
-
-    async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Put> {
-        let put = self.parts().put(key, payload, about);
-        self.struck(Call::Put, put).await
-    }
-
-    async fn begin(&self, key: &StoreKey, about: &About) -> Result<StoreUploadId> {
-        self.struck(Call::Begin, self.parts().begin(key, about))
-            .await
-    }
-
-    async fn put_part(
-        &self,
-        key: &StoreKey,
-        upload: &StoreUploadId,
-        number: PartNumber,
-        range: ByteRange,
-        payload: Payload,
-    ) -> Result<PartReceipt> {
-        let put = self.parts().put_part(key, upload, number, range, payload);
-        self.struck(Call::PutPart, put).await
-    }
-
-    async fn finish(
-        &self,
-        key: &StoreKey,
-        upload: &StoreUploadId,
-        parts: &[PartReceipt],
-        size: Length,
-    ) -> Result<Stored> {
-        let finished = self.parts().finish(key, upload, parts, size);
-        self.struck(Call::Finish, finished).await
-    }
-
-    async fn abort(&self, key: &StoreKey, upload: &StoreUploadId) -> Result<()> {
-        self.struck(Call::Abort, self.parts().abort(key, upload))
-            .await
-    }
-
-    async fn multipart_of(&self, key: &StoreKey) -> Result<Vec<FoundMultipart>> {
-        self.struck(Call::MultipartOf, self.parts().multipart_of(key))
-            .await
-    }
-
-    async fn multipart_uploads(
-        &self,
-        after: Option<&FoundMultipart>,
-        limit: u32,
-    ) -> Result<Vec<FoundMultipart>> {
-        let listed = self.parts().multipart_uploads(after, limit);
-        self.struck(Call::MultipartUploads, listed).await
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Length, StoreKey, UploadId};
     use crate::store::fs::FsStore;
+    use crate::store::hooked::Hooked;
+    use crate::store::{InPlace, Store as _};
 
-    fn store(root: &std::path::Path) -> (FaultyStore, Faults) {
+    fn store(root: &std::path::Path) -> (Hooked<Faults>, Faults) {
         let faults = Faults::default();
         let inner = Arc::new(FsStore::open(root, false).unwrap());
-        (FaultyStore::new(inner, faults.clone()), faults)
+        (Hooked::new(inner, faults.clone()), faults)
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ pub mod conformance;
 pub mod faulty;
 pub mod file;
 pub mod fs;
+pub mod hooked;
 pub mod measured;
 pub mod payload;
 pub mod s3;

@@ -106,7 +106,7 @@ async fn prune_dry_run_changes_nothing_and_prune_does() {
         .put(0..200_000, Duration::ZERO)
         .await
         .expect("an answer");
-    assert_eq!(answer.status, 204, "{}", answer.text());
+    answer.expect(204);
     let staged = files(&server.folder().join("data/staging"));
     assert!(staged > 0, "something is staged");
     sleep(Duration::from_secs(2)).await;
@@ -124,10 +124,7 @@ async fn prune_dry_run_changes_nothing_and_prune_does() {
     }
     assert_eq!(files(&server.folder().join("data/staging")), 0);
     let gone = session.call("GET", "").await.expect("an answer");
-    assert_eq!(
-        (gone.status, gone.code().as_str()),
-        (410, "session_expired")
-    );
+    gone.expect_problem(410, "session_expired");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -207,7 +204,7 @@ async fn metrics_are_on_the_admin_address_alone() {
     let session = Session::create_until(server.main, Random::new().bytes(12_345)).await;
     session.send_all(How::WHOLE).await;
     session.complete().await;
-    let metrics = client::call(server.admin, "GET", "/metrics", &[], b"")
+    let metrics = client::try_call(server.admin, "GET", "/metrics", &[], b"")
         .await
         .expect("an answer");
     assert_eq!(metrics.status, 200);
@@ -218,7 +215,7 @@ async fn metrics_are_on_the_admin_address_alone() {
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum::<u64>();
     assert_eq!(received, 12_345, "{}", metrics.text());
-    let outside = client::call(server.main, "GET", "/metrics", &[], b"")
+    let outside = client::try_call(server.main, "GET", "/metrics", &[], b"")
         .await
         .expect("an answer");
     assert_eq!(outside.status, 404);

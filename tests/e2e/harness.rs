@@ -166,7 +166,7 @@ impl Server {
             if let Some(status) = child.try_wait().expect("our own child") {
                 panic!("the server ended with {status} instead of starting");
             }
-            match client::call(self.main, "GET", "/readyz", &[], b"").await {
+            match client::try_call(self.main, "GET", "/readyz", &[], b"").await {
                 Ok(answer) if answer.status == 200 => return,
                 other => assert!(
                     Instant::now() < deadline,

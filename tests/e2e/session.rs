@@ -59,7 +59,8 @@ impl Session {
     pub(crate) async fn create(server: SocketAddr, content: Vec<u8>) -> io::Result<Self> {
         let body = format!(r#"{{"filename":"e2e.bin","length":{}}}"#, content.len());
         let headers = [("Content-Type", "application/json")];
-        let answer = client::call(server, "POST", "/v1/uploads", &headers, body.as_bytes()).await?;
+        let answer =
+            client::try_call(server, "POST", "/v1/uploads", &headers, body.as_bytes()).await?;
         if answer.status != 201 {
             return Err(io::Error::other(format!("{answer:?}")));
         }
@@ -104,20 +105,21 @@ impl Session {
     pub(crate) async fn call(&self, method: &str, action: &str) -> io::Result<Answer> {
         let path = format!("{}{action}", self.path);
         let headers = [("Upload-Key", self.key.as_str())];
-        client::call(self.server, method, &path, &headers, b"").await
+        client::try_call(self.server, method, &path, &headers, b"").await
     }
 
     /// Opens a connection and sends a chunk's head.
     pub(crate) async fn open(&self, range: &Range<u64>) -> io::Result<Connection> {
-        let mut connection = Connection::open(self.server).await?;
+        let mut connection = Connection::try_open(self.server).await?;
         let path = format!("{}/chunk", self.path);
         let content_range = self.content_range(range);
+        let length = (range.end - range.start).to_string();
         let headers = [
             ("Upload-Key", self.key.as_str()),
             ("Content-Range", content_range.as_str()),
+            ("Content-Length", length.as_str()),
         ];
-        let length = range.end - range.start;
-        connection.head("PUT", &path, &headers, length).await?;
+        connection.try_head("PUT", &path, &headers).await?;
         Ok(connection)
     }
 
@@ -133,7 +135,7 @@ impl Session {
                 sleep(pause).await;
             }
         }
-        let answer = connection.answer().await?;
+        let answer = connection.try_answer().await?;
         if answer.status == 204 {
             let mut acknowledged = self.acknowledged.lock().expect("nobody panics with it");
             acknowledged.add(range);
@@ -150,7 +152,7 @@ impl Session {
             ("Upload-Key", self.key.as_str()),
             ("Content-Range", content_range.as_str()),
         ];
-        client::call(self.server, "PUT", &path, &headers, b"").await
+        client::try_call(self.server, "PUT", &path, &headers, b"").await
     }
 
     /// The status, tried again while the server is away, and held against all that was acknowledged before it was asked.
@@ -253,7 +255,7 @@ impl Session {
     /// Reads the object back and compares every byte.
     pub(crate) async fn verify(&self) {
         let answer = self.call("GET", "/content").await.expect("the content");
-        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.expect(200);
         assert_eq!(
             sha256(&answer.body),
             sha256(&self.content),

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use jumar::store::Store as _;
 use jumar::store::call::Call;
 use jumar::store::conformance::suite;
-use jumar::store::faulty::{Faults, FaultyStore};
+use jumar::store::faulty::Faults;
 use jumar::store::fs::FsStore;
-use jumar::store::measured::MeasuredStore;
+use jumar::store::hooked::Hooked;
+use jumar::store::measured::Measured;
 use jumar::store::s3::{ChecksumMode, S3Config, S3Store};
 
 use crate::support::s3::S3Server;
@@ -27,17 +28,11 @@ async fn wrapped_stores_conform_in_both_shapes() {
     let server = S3Server::start().await;
     let fs = Arc::new(FsStore::open(root.path(), false).unwrap());
     let faults = Faults::default();
-    suite(&FaultyStore::new(
-        Arc::new(MeasuredStore::new(fs)),
-        faults.clone(),
-    ))
-    .await;
+    let timed = Arc::new(Hooked::new(fs, Measured));
+    suite(&Hooked::new(timed, faults.clone())).await;
     let s3 = Arc::new(server.store().await);
-    suite(&FaultyStore::new(
-        Arc::new(MeasuredStore::new(s3)),
-        faults.clone(),
-    ))
-    .await;
+    let timed = Arc::new(Hooked::new(s3, Measured));
+    suite(&Hooked::new(timed, faults.clone())).await;
     assert!(faults.count(Call::WriteAt) > 0 && faults.count(Call::PutPart) > 0);
 }
 

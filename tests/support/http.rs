@@ -1,4 +1,6 @@
 //! HTTP/1.1 by hand, so that a test decides which byte is sent when, and sees which came back.
+//!
+//! What is called `try_…` gives its error to a test whose server may be gone; its namesake panics.
 
 use std::fmt::Write as _;
 use std::io;
@@ -148,26 +150,38 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) async fn open(server: SocketAddr) -> Self {
-        let stream = timeout(PATIENCE, TcpStream::connect(server)).await;
-        let stream = stream.expect("in time").expect("taken");
-        stream.set_nodelay(true).expect("no delay");
-        Self {
+        Self::try_open(server).await.expect("a connection")
+    }
+
+    pub(crate) async fn try_open(server: SocketAddr) -> io::Result<Self> {
+        let stream = timeout(PATIENCE, TcpStream::connect(server)).await??;
+        stream.set_nodelay(true)?;
+        Ok(Self {
             stream,
             host: server.to_string(),
             read: Vec::new(),
             bodyless: false,
-        }
+        })
     }
 
     /// Sends a head as it is given, but for the host and the end.
     pub(crate) async fn head(&mut self, method: &str, path: &str, fields: &[(&str, &str)]) {
+        self.try_head(method, path, fields).await.expect("sent");
+    }
+
+    pub(crate) async fn try_head(
+        &mut self,
+        method: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> io::Result<()> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.host);
         for (name, value) in fields {
             head.extend([name, ": ", value, "\r\n"]);
         }
         head.push_str("\r\n");
         self.bodyless = method == "HEAD";
-        self.send(head.as_bytes()).await.expect("sent");
+        self.send(head.as_bytes()).await
     }
 
     /// Sends bytes as they are.
@@ -216,14 +230,25 @@ impl Connection {
         fields: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
+        let answer = self.try_call(method, path, fields, body).await;
+        answer.expect("an answer")
+    }
+
+    async fn try_call(
+        &mut self,
+        method: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Answer> {
         let length = body.len().to_string();
         let mut fields = fields.to_vec();
         if !body.is_empty() || !matches!(method, "GET" | "HEAD") {
             fields.push(("Content-Length", &length));
         }
-        self.head(method, path, &fields).await;
-        self.send(body).await.expect("sent");
-        self.answer().await
+        self.try_head(method, path, &fields).await?;
+        self.send(body).await?;
+        self.try_answer().await
     }
 
     /// Waits for the server to close the connection, and whether it did so with nothing more to say.
@@ -273,6 +298,18 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// One request on a connection of its own.
+pub(crate) async fn try_call(
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
+    let mut connection = Connection::try_open(server).await?;
+    connection.try_call(method, path, fields, body).await
 }
 
 fn parse(head: &[u8]) -> io::Result<Answer> {

@@ -9,8 +9,9 @@ use jumar::clock::Clock;
 use jumar::config::Config;
 use jumar::engine::Durability;
 use jumar::model::Timestamp;
-use jumar::store::faulty::{Faults, FaultyStore};
-use jumar::store::measured::MeasuredStore;
+use jumar::store::faulty::Faults;
+use jumar::store::hooked::Hooked;
+use jumar::store::measured::Measured;
 use serde_json::{Value, json};
 
 use super::http::{Answer, Connection};
@@ -85,10 +86,10 @@ impl Server {
         config.uploads.memory_budget_bytes = 64 * MIB;
         change(&mut config);
         let faults = Faults::default();
-        let store = FaultyStore::new(ground.store().await, faults.clone());
+        let store = Hooked::new(ground.store().await, faults.clone());
         let clock = Clock::manual(Timestamp(1_700_000_000_000));
         let mut builder = App::builder(config)
-            .store(Arc::new(MeasuredStore::new(Arc::new(store))))
+            .store(Arc::new(Hooked::new(Arc::new(store), Measured)))
             .clock(clock.clone());
         if !jobs {
             builder = builder.without_jobs();
@@ -112,6 +113,22 @@ impl Server {
     /// A connection of one's own.
     pub(crate) async fn connect(&self) -> Connection {
         Connection::open(self.main).await
+    }
+
+    /// A connection on which the head of a chunk was sent, and nothing of its body.
+    pub(crate) async fn put_head(
+        &self,
+        upload: &Upload,
+        range: &str,
+        fields: &[(&str, &str)],
+    ) -> Connection {
+        let mut fields = fields.to_vec();
+        fields.push(("Upload-Key", &upload.key));
+        fields.push(("Content-Range", range));
+        let mut connection = self.connect().await;
+        let path = upload.path("/chunk");
+        connection.head("PUT", &path, &fields).await;
+        connection
     }
 
     /// One request on a connection of its own.

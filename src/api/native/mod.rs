@@ -140,6 +140,10 @@ async fn complete(State(native): Shared, id: Id, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
     let credentials = parse::credentials(&id_of(id)?, &parts.headers)?;
     let id = credentials.id;
+    if body::awaits_continue(&parts.headers) {
+        // Nobody is invited to send a body about an upload that is not there.
+        native.engine.status(id, &credentials.key).await?;
+    }
     let json = body::read_small(body, MAX_JSON_BYTES, native.settings.json_timeout).await?;
     let command = parse::complete(credentials, &parts.headers, &json)?;
     let completion = native.engine.complete(command).await?;

@@ -9,9 +9,10 @@ use aws_sdk_s3::types::MetadataDirective;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
+use super::S3Store;
 use super::checksum::{self, Probe};
 use super::error::Failure;
-use super::{S3Store, Sum};
+use super::requests::{Place, Sum};
 use crate::model::plan::MIN_PART_BYTES;
 use crate::model::upload::PartChecksum;
 use crate::model::{ByteRange, Length, PartNumber, StoreKey, UploadId};
@@ -37,7 +38,8 @@ impl Probe for S3Store {
         let bytes = payload(TEXT);
         let right = (kind, checksum::compute(kind, &bytes).await?);
         let wrong = (kind, checksum::compute(kind, &payload(b"another")).await?);
-        let object = self.verifies_object(&key, &bytes, &right, &wrong).await;
+        let object = Place::Object(None);
+        let objects = self.tells_apart(&key, object, &bytes, &right, &wrong).await;
         // Not by key type: the probe's object is of no upload, and a leftover harms nobody.
         let _ = self
             .client
@@ -46,16 +48,15 @@ impl Probe for S3Store {
             .key(&key)
             .send()
             .await;
-        if !object? {
+        if !objects? {
             return Ok(false);
         }
         let begun = match self.begin_once(&key, None, Some(kind)).await {
             Ok(id) => id,
             Err(failure) => return refusal(failure).map(|()| false),
         };
-        let parts = self
-            .verifies_parts(&key, &begun, &bytes, &right, &wrong)
-            .await;
+        let part = Place::Part(&begun, PartNumber(1));
+        let parts = self.tells_apart(&key, part, &bytes, &right, &wrong).await;
         let _ = self
             .client
             .abort_multipart_upload()
@@ -69,36 +70,20 @@ impl Probe for S3Store {
 }
 
 impl S3Store {
-    async fn verifies_object(
+    /// Whether the store takes the bytes with the right checksum and refuses them with a wrong one.
+    async fn tells_apart(
         &self,
         key: &str,
+        place: Place<'_>,
         bytes: &Payload,
         right: &Sum,
         wrong: &Sum,
     ) -> Result<bool> {
-        match self.put_once(key, bytes, None, Some(wrong)).await {
+        match self.put_once(key, place, bytes, Some(wrong)).await {
             Ok(_) => return Ok(false),
             Err(failure) => refusal(failure)?,
         }
-        match self.put_once(key, bytes, None, Some(right)).await {
-            Ok(_) => Ok(true),
-            Err(failure) => refusal(failure).map(|()| false),
-        }
-    }
-
-    async fn verifies_parts(
-        &self,
-        key: &str,
-        upload: &str,
-        bytes: &Payload,
-        right: &Sum,
-        wrong: &Sum,
-    ) -> Result<bool> {
-        match self.put_part_once(key, upload, 1, bytes, Some(wrong)).await {
-            Ok(_) => return Ok(false),
-            Err(failure) => refusal(failure)?,
-        }
-        match self.put_part_once(key, upload, 1, bytes, Some(right)).await {
+        match self.put_once(key, place, bytes, Some(right)).await {
             Ok(_) => Ok(true),
             Err(failure) => refusal(failure).map(|()| false),
         }

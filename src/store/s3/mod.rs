@@ -12,13 +12,14 @@ mod client;
 mod error;
 mod listing;
 mod read;
+mod requests;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, ServerSideEncryption};
 
 use self::checksum::Chosen;
 use self::error::{Failure, store_error};
+use self::requests::{Place, Sum, Sums, Taken};
 use super::check::Finding;
 use super::{
     About, ByteStream, Found, FoundMultipart, Parts, Payload, Put, Result, Shape, Store,
@@ -33,9 +34,6 @@ pub use client::{S3Config, Sse};
 /// The name of the metadata (`x-amz-meta-…`) that says which upload an object belongs to.
 const UPLOAD_META: &str = "jumar-upload";
 
-/// Putting parts together may take the store this many times as long as another call.
-const FINISH_FACTOR: u32 = 5;
-
 /// Objects in a bucket.
 #[derive(Debug)]
 pub struct S3Store {
@@ -43,39 +41,6 @@ pub struct S3Store {
     config: S3Config,
     prefix: String,
     checksum: Chosen,
-}
-
-/// A checksum that goes with bytes, in base64.
-type Sum = (PartChecksum, String);
-
-/// What the store answered to bytes.
-struct Taken {
-    etag: String,
-    /// The checksum that it says it has, if it says.
-    echo: Option<String>,
-}
-
-/// A checksum in the three places where a request can have one.
-#[derive(Default)]
-struct Placed {
-    crc64: Option<String>,
-    crc32c: Option<String>,
-    md5: Option<String>,
-}
-
-impl Placed {
-    fn of(sum: Option<&Sum>) -> Self {
-        let mut placed = Self::default();
-        if let Some((kind, value)) = sum {
-            let place = match kind {
-                PartChecksum::Crc64Nvme => &mut placed.crc64,
-                PartChecksum::Crc32c => &mut placed.crc32c,
-                PartChecksum::Md5 => &mut placed.md5,
-            };
-            *place = Some(value.clone());
-        }
-        placed
-    }
 }
 
 impl S3Store {
@@ -100,19 +65,6 @@ impl S3Store {
         format!("{}{key}", self.prefix)
     }
 
-    fn encryption(&self) -> (Option<ServerSideEncryption>, Option<String>) {
-        match &self.config.sse {
-            Sse::None => (None, None),
-            Sse::Aes256 => (Some(ServerSideEncryption::Aes256), None),
-            Sse::Kms { key_id } => (Some(ServerSideEncryption::AwsKms), key_id.clone()),
-        }
-    }
-
-    fn timeouts(&self, bytes: u64) -> aws_sdk_s3::config::Builder {
-        let attempt = self.config.attempt_timeout_for(bytes);
-        aws_sdk_s3::Config::builder().timeout_config(self.config.timeouts(attempt))
-    }
-
     /// The checksum to send with a payload.
     async fn sum(&self, payload: &Payload) -> Result<Option<Sum>> {
         let kind = self.checksum.get(self).await?;
@@ -122,9 +74,9 @@ impl S3Store {
         }
     }
 
-    /// Whether the failed call is worth repeating without its checksum.
-    fn goes_without(&self, failure: &Failure, sum: Option<&Sum>) -> bool {
-        let goes = sum.is_some() && self.checksum.is_auto() && failure.is_about_an_option();
+    /// Whether a call that failed with a checksum is worth repeating without.
+    fn goes_without(&self, failure: &Failure) -> bool {
+        let goes = self.checksum.is_auto() && failure.is_about_an_option();
         if goes {
             tracing::warn!(%failure, "the store refuses a checksum that it took before; going on without");
         }
@@ -146,186 +98,33 @@ impl S3Store {
         }
     }
 
-    async fn put_once(
-        &self,
-        key: &str,
-        payload: &Payload,
-        about: Option<&About>,
-        sum: Option<&Sum>,
-    ) -> std::result::Result<Taken, Failure> {
-        let placed = Placed::of(sum);
-        let (sse, kms_key) = self.encryption();
-        let mut call = self
-            .client
-            .put_object()
-            .bucket(&self.config.bucket)
-            .key(key)
-            .set_server_side_encryption(sse)
-            .set_ssekms_key_id(kms_key)
-            .set_checksum_crc64_nvme(placed.crc64)
-            .set_checksum_crc32_c(placed.crc32c)
-            .set_content_md5(placed.md5)
-            .content_length(i64::try_from(payload.len()).unwrap_or(i64::MAX))
-            .body(body::of(payload));
-        if let Some(about) = about {
-            call = call
-                .metadata(UPLOAD_META, about.upload.to_string())
-                .set_content_type(about.content_type.clone());
-        }
-        let done = call
-            .customize()
-            .disable_payload_signing()
-            .config_override(self.timeouts(payload.len()))
-            .send()
-            .await
-            .map_err(|error| Failure::of(&error))?;
-        Ok(Taken {
-            etag: unquoted(done.e_tag()),
-            echo: echo(sum, done.checksum_crc64_nvme(), done.checksum_crc32_c()),
-        })
-    }
-
-    async fn put_part_once(
-        &self,
-        key: &str,
-        upload: &str,
-        number: i32,
-        payload: &Payload,
-        sum: Option<&Sum>,
-    ) -> std::result::Result<Taken, Failure> {
-        let placed = Placed::of(sum);
-        let done = self
-            .client
-            .upload_part()
-            .bucket(&self.config.bucket)
-            .key(key)
-            .upload_id(upload)
-            .part_number(number)
-            .set_checksum_crc64_nvme(placed.crc64)
-            .set_checksum_crc32_c(placed.crc32c)
-            .set_content_md5(placed.md5)
-            .content_length(i64::try_from(payload.len()).unwrap_or(i64::MAX))
-            .body(body::of(payload))
-            .customize()
-            .disable_payload_signing()
-            .config_override(self.timeouts(payload.len()))
-            .send()
-            .await
-            .map_err(|error| Failure::of(&error))?;
-        Ok(Taken {
-            etag: unquoted(done.e_tag()),
-            echo: echo(sum, done.checksum_crc64_nvme(), done.checksum_crc32_c()),
-        })
-    }
-
-    async fn begin_once(
-        &self,
-        key: &str,
-        about: Option<&About>,
-        kind: Option<PartChecksum>,
-    ) -> std::result::Result<String, Failure> {
-        let (sse, kms_key) = self.encryption();
-        let mut call = self
-            .client
-            .create_multipart_upload()
-            .bucket(&self.config.bucket)
-            .key(key)
-            .set_server_side_encryption(sse)
-            .set_ssekms_key_id(kms_key);
-        if let Some((algorithm, kind)) = kind.and_then(checksum::named) {
-            call = call.checksum_algorithm(algorithm).checksum_type(kind);
-        }
-        if let Some(about) = about {
-            call = call
-                .metadata(UPLOAD_META, about.upload.to_string())
-                .set_content_type(about.content_type.clone());
-        }
-        let begun = call.send().await.map_err(|error| Failure::of(&error))?;
-        Ok(begun.upload_id.unwrap_or_default())
-    }
-
-    async fn finish_once(
+    /// Puts a payload with its checksum, or without where the store refuses what it took before. The tag, and the checksum
+    /// that the store is known to have verified.
+    async fn put_verified(
         &self,
         key: &StoreKey,
-        upload: &StoreUploadId,
-        parts: &[PartReceipt],
-        size: Length,
-        with: Sums,
-    ) -> std::result::Result<String, Failure> {
-        let listed = parts
-            .iter()
-            .map(|part| {
-                let sum = part.checksum.as_ref().filter(|_| with != Sums::None);
-                let placed = Placed::of(sum);
-                CompletedPart::builder()
-                    .part_number(wire_number(part.number))
-                    .e_tag(format!("\"{}\"", part.etag))
-                    .set_checksum_crc64_nvme(placed.crc64)
-                    .set_checksum_crc32_c(placed.crc32c)
-                    .build()
-            })
-            .collect();
-        let mut call = self
-            .client
-            .complete_multipart_upload()
-            .bucket(&self.config.bucket)
-            .key(self.full(key))
-            .upload_id(&upload.0)
-            .multipart_upload(
-                CompletedMultipartUpload::builder()
-                    .set_parts(Some(listed))
-                    .build(),
-            );
-        if with == Sums::Whole
-            && let Some(whole) = checksum::combined_crc64(parts)
+        place: Place<'_>,
+        payload: &Payload,
+    ) -> Result<(String, Option<Sum>)> {
+        let key = self.full(key);
+        let mut sum = self.sum(payload).await?;
+        let mut put = self.put_once(&key, place, payload, sum.as_ref()).await;
+        if let Err(failure) = &put
+            && sum.is_some()
+            && self.goes_without(failure)
         {
-            call = call
-                .checksum_crc64_nvme(whole)
-                .checksum_type(aws_sdk_s3::types::ChecksumType::FullObject)
-                .mpu_object_size(i64::try_from(size.get()).unwrap_or(i64::MAX));
+            sum = None;
+            put = self.put_once(&key, place, payload, None).await;
         }
-        let timeout = self.config.attempt_timeout.saturating_mul(FINISH_FACTOR);
-        let done = call
-            .customize()
-            .config_override(
-                aws_sdk_s3::Config::builder().timeout_config(self.config.timeouts(timeout)),
-            )
-            .send()
-            .await
-            .map_err(|error| Failure::of(&error))?;
-        Ok(unquoted(done.e_tag()))
+        let taken = put.map_err(Failure::into_store_error)?;
+        let verified = self.verified(sum, &taken)?;
+        Ok((taken.etag, verified))
     }
-}
-
-/// Which checksums a completion names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sums {
-    /// Each part's and, where it can be combined, the whole's.
-    Whole,
-    /// Each part's.
-    Parts,
-    /// None.
-    None,
 }
 
 /// The tag without its quotes.
 fn unquoted(etag: Option<&str>) -> String {
     etag.unwrap_or_default().trim_matches('"').to_owned()
-}
-
-/// The value that the store gave back for the kind of checksum that was sent.
-fn echo(sum: Option<&Sum>, crc64: Option<&str>, crc32c: Option<&str>) -> Option<String> {
-    let echo = match sum?.0 {
-        PartChecksum::Crc64Nvme => crc64,
-        PartChecksum::Crc32c => crc32c,
-        PartChecksum::Md5 => None,
-    };
-    echo.map(str::to_owned)
-}
-
-/// A part's number as the wire has it; a plan has at most 10,000.
-fn wire_number(number: PartNumber) -> i32 {
-    i32::try_from(number.0).unwrap_or(i32::MAX)
 }
 
 #[async_trait]
@@ -378,23 +177,9 @@ impl Parts for S3Store {
     }
 
     async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Put> {
-        let key = self.full(key);
-        let mut sum = self.sum(&payload).await?;
-        let mut put = self
-            .put_once(&key, &payload, Some(about), sum.as_ref())
-            .await;
-        if let Err(failure) = &put
-            && self.goes_without(failure, sum.as_ref())
-        {
-            sum = None;
-            put = self.put_once(&key, &payload, Some(about), None).await;
-        }
-        let taken = put.map_err(Failure::into_store_error)?;
-        let checksum = self.verified(sum, &taken)?;
-        Ok(Put {
-            etag: taken.etag,
-            checksum,
-        })
+        let place = Place::Object(Some(about));
+        let (etag, checksum) = self.put_verified(key, place, &payload).await?;
+        Ok(Put { etag, checksum })
     }
 
     async fn begin(&self, key: &StoreKey, about: &About) -> Result<StoreUploadId> {
@@ -402,9 +187,8 @@ impl Parts for S3Store {
         let kind = self.checksum.get(self).await?;
         let mut begun = self.begin_once(&key, Some(about), kind).await;
         if let Err(failure) = &begun
-            && self.checksum.is_auto()
             && kind.is_some()
-            && failure.is_about_an_option()
+            && self.goes_without(failure)
         {
             begun = self.begin_once(&key, Some(about), None).await;
         }
@@ -423,26 +207,12 @@ impl Parts for S3Store {
         range: ByteRange,
         payload: Payload,
     ) -> Result<PartReceipt> {
-        let key = self.full(key);
-        let wire = wire_number(number);
-        let mut sum = self.sum(&payload).await?;
-        let mut put = self
-            .put_part_once(&key, &upload.0, wire, &payload, sum.as_ref())
-            .await;
-        if let Err(failure) = &put
-            && self.goes_without(failure, sum.as_ref())
-        {
-            sum = None;
-            put = self
-                .put_part_once(&key, &upload.0, wire, &payload, None)
-                .await;
-        }
-        let taken = put.map_err(Failure::into_store_error)?;
-        let checksum = self.verified(sum, &taken)?;
+        let place = Place::Part(&upload.0, number);
+        let (etag, checksum) = self.put_verified(key, place, &payload).await?;
         Ok(PartReceipt {
             number,
             range,
-            etag: taken.etag,
+            etag,
             checksum,
         })
     }

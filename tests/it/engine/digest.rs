@@ -1,6 +1,6 @@
 //! Digests: of a chunk, which counts whole or not at all, and of the whole.
 
-use jumar::engine::{Complete, Completion, EngineError, Write};
+use jumar::engine::{Complete, Completion, EngineError, Write, Written};
 use jumar::model::digest::Digests;
 use jumar::model::upload::{Declared, FailureReason};
 use jumar::model::{DigestAlgorithm, Length};
@@ -16,6 +16,18 @@ fn checked(session: &Session, start: u64, len: u64, digests: Digests) -> Write {
     }
 }
 
+/// Sends all of the bytes at once, with digests that they should have.
+async fn put_checked(
+    rig: &Rig,
+    session: &Session,
+    bytes: &[u8],
+    digests: Digests,
+) -> Result<Written, EngineError> {
+    let write = checked(session, 0, bytes.len() as u64, digests);
+    let admission = rig.engine.admit(write).await.unwrap();
+    admission.run(body_of(bytes)).await
+}
+
 #[tokio::test]
 async fn exact_bytes_a_chunk_with_a_wrong_digest_leaves_all_as_it_was() {
     for rig in both().await {
@@ -27,14 +39,7 @@ async fn exact_bytes_a_chunk_with_a_wrong_digest_leaves_all_as_it_was() {
         let before = rig.status(&session).await;
         for algorithm in DigestAlgorithm::ALL {
             let wrong = digests_of(&[algorithm], b"something else");
-            let write = checked(&session, 0, 6 * MIB, wrong);
-            let outcome = rig
-                .engine
-                .admit(write)
-                .await
-                .unwrap()
-                .run(body_of(&bytes))
-                .await;
+            let outcome = put_checked(&rig, &session, &bytes, wrong).await;
             assert!(
                 matches!(outcome, Err(EngineError::DigestMismatch { algorithm: of }) if of == algorithm),
                 "{outcome:?}"
@@ -46,14 +51,7 @@ async fn exact_bytes_a_chunk_with_a_wrong_digest_leaves_all_as_it_was() {
             );
         }
         let right = digests_of(&DigestAlgorithm::ALL, &bytes);
-        let write = checked(&session, 0, 6 * MIB, right);
-        rig.engine
-            .admit(write)
-            .await
-            .unwrap()
-            .run(body_of(&bytes))
-            .await
-            .unwrap();
+        put_checked(&rig, &session, &bytes, right).await.unwrap();
         rig.expect_whole(&session, &bytes).await;
     }
 }
@@ -68,14 +66,7 @@ async fn bounded_wrong_chunks_over_many_cells_take_their_room_once() {
     let session = rig.create(Some(64 * MIB)).await;
     let wrong = digests_of(&[DigestAlgorithm::Crc32c], b"something else");
     for _ in 0..3 {
-        let write = checked(&session, 0, 64 * MIB, wrong.clone());
-        let outcome = rig
-            .engine
-            .admit(write)
-            .await
-            .unwrap()
-            .run(body_of(&bytes))
-            .await;
+        let outcome = put_checked(&rig, &session, &bytes, wrong.clone()).await;
         assert!(
             matches!(outcome, Err(EngineError::DigestMismatch { .. })),
             "{outcome:?}"
@@ -83,14 +74,7 @@ async fn bounded_wrong_chunks_over_many_cells_take_their_room_once() {
         assert!(rig.status(&session).await.received.is_empty());
     }
     let right = digests_of(&[DigestAlgorithm::Crc32c], &bytes);
-    let write = checked(&session, 0, 64 * MIB, right);
-    rig.engine
-        .admit(write)
-        .await
-        .unwrap()
-        .run(body_of(&bytes))
-        .await
-        .unwrap();
+    put_checked(&rig, &session, &bytes, right).await.unwrap();
     rig.expect_whole(&session, &bytes).await;
 }
 
@@ -101,12 +85,8 @@ async fn bounded_the_spool_is_empty_when_all_cells_have_landed() {
     let bytes = noise(21 * MIB, 42);
     let session = rig.create(Some(21 * MIB)).await;
     let wrong = digests_of(&[DigestAlgorithm::Md5], b"something else");
-    let outcome = rig
-        .engine
-        .admit(checked(&session, 0, 21 * MIB, wrong))
-        .await
-        .unwrap();
-    assert!(outcome.run(body_of(&bytes)).await.is_err());
+    let outcome = put_checked(&rig, &session, &bytes, wrong).await;
+    assert!(outcome.is_err());
     rig.put(&session, 0, &bytes[..20 * MIB as usize])
         .await
         .unwrap();
@@ -130,23 +110,11 @@ async fn a_chunk_with_a_digest_counts_whole_or_not_at_all() {
         send(&feed, &bytes[..5_500_000], 100_000);
         feed.send(cut()).unwrap();
         let write = checked(&session, 0, 6 * MIB, right.clone());
-        assert!(
-            rig.engine
-                .admit(write.clone())
-                .await
-                .unwrap()
-                .run(body)
-                .await
-                .is_err()
-        );
+        let admission = rig.engine.admit(write).await.unwrap();
+        assert!(admission.run(body).await.is_err());
         assert!(rig.status(&session).await.received.is_empty());
-        rig.engine
-            .admit(write)
-            .await
-            .unwrap()
-            .run(body_of(&bytes))
-            .await
-            .unwrap();
+        let whole = put_checked(&rig, &session, &bytes, right.clone()).await;
+        whole.unwrap();
         rig.expect_whole(&session, &bytes).await;
         let most = rig.engine.settings().max_checksummed_chunk_bytes;
         let large = rig.create(Some(2 * most)).await;

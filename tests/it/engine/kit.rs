@@ -8,7 +8,8 @@ use jumar::engine::hasher::Hasher;
 use jumar::engine::{BodyError, Engine, EngineError, Settings, Written};
 use jumar::model::digest::Digests;
 use jumar::model::{Digest, DigestAlgorithm};
-use jumar::store::faulty::{Faults, FaultyStore};
+use jumar::store::faulty::Faults;
+use jumar::store::hooked::Hooked;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -32,7 +33,7 @@ pub(super) async fn faulty_with(
     change: impl FnOnce(&mut Settings),
 ) -> (Rig, Faults) {
     let faults = Faults::default();
-    let store = Arc::new(FaultyStore::new(ground.store().await, faults.clone()));
+    let store = Arc::new(Hooked::new(ground.store().await, faults.clone()));
     let mut settings = ground.settings();
     change(&mut settings);
     (ground.rig_with(store, settings), faults)
@@ -102,6 +103,12 @@ pub(super) fn events(rig: &Rig, kind: &str) -> u64 {
     .unwrap()
     .try_into()
     .unwrap()
+}
+
+/// How many parts of an upload the catalog has receipts of.
+pub(super) async fn receipts(rig: &Rig, session: &Session) -> usize {
+    let snapshot = rig.catalog.load(session.id).await.unwrap();
+    snapshot.unwrap().parts.len()
 }
 
 /// Names of an upload's files in the spool and among what is staged.

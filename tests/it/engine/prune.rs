@@ -9,7 +9,7 @@ use jumar::store::call::Call;
 use jumar::store::faulty::{Fault, When};
 use jumar::store::{About, Shape};
 
-use super::kit::{both, events, faulty, files_of, is_gone, send, until, writer};
+use super::kit::{both, events, faulty, files_of, is_gone, receipts, send, until, writer};
 use crate::support::rig::{Ground, MIB, Rig, Session, body_of, noise, write};
 use crate::support::s3::BUCKET;
 
@@ -251,15 +251,7 @@ async fn a_stray_multipart_upload_of_ours_goes() {
         .await
         .unwrap();
     until("one is left", async || {
-        rig.catalog
-            .load(session.id)
-            .await
-            .unwrap()
-            .unwrap()
-            .parts
-            .len()
-            == 2
-            && rig.s3_server().backend().open_uploads().len() == 1
+        receipts(&rig, &session).await == 2 && rig.s3_server().backend().open_uploads().len() == 1
     })
     .await;
     let Shape::Parts(parts) = rig.store.shape() else {

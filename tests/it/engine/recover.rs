@@ -8,7 +8,7 @@ use jumar::model::upload::FailureReason;
 use jumar::store::call::Call;
 use jumar::store::faulty::{Fault, When};
 
-use super::kit::{events, faulty, is_gone, send, until, writer};
+use super::kit::{events, faulty, is_gone, receipts, send, until, writer};
 use crate::support::rig::{Ground, MIB, Rig, Session, cut, noise};
 
 async fn finished_by_itself(rig: &Rig, session: &Session, sent: &[u8]) {
@@ -170,14 +170,7 @@ async fn exact_bytes_what_the_store_lost_fails() {
     let session = rig.create(Some(12 * MIB)).await;
     rig.put(&session, 0, &bytes).await.unwrap();
     until("all parts are there", async || {
-        rig.catalog
-            .load(session.id)
-            .await
-            .unwrap()
-            .unwrap()
-            .parts
-            .len()
-            == 3
+        receipts(&rig, &session).await == 3
     })
     .await;
     rig.s3_server().backend().lose_uploads();

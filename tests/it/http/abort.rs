@@ -42,13 +42,9 @@ async fn aborted_and_aborted_again() {
 async fn a_running_chunk_is_ended() {
     for server in both().await {
         let upload = server.create_of(100).await;
-        let fields = [
-            ("Upload-Key", upload.key.as_str()),
-            ("Content-Range", "bytes 0-99/100"),
-            ("Content-Length", "100"),
-        ];
-        let mut writer = server.connect().await;
-        writer.head("PUT", &upload.path("/chunk"), &fields).await;
+        let mut writer = server
+            .put_head(&upload, "bytes 0-99/100", &[("Content-Length", "100")])
+            .await;
         writer.send(&[1; 50]).await.unwrap();
         server.wait_for_offset(&upload, 50).await;
         server.abort(&upload).await.expect(204);

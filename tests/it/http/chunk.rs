@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::CONTENT_RANGE;
 use jumar::store::call::Call;
 use jumar::store::faulty::{Fault, When};
 use md5::Md5;
@@ -116,14 +115,8 @@ async fn asking_fixes_the_length_too() {
         assert_eq!(server.status(&upload).await["length"], 9);
         let body = server.put_with(&upload, "bytes */9", &[], b"x").await;
         body.expect_problem(409, "range_mismatch");
-        let mut connection = server.connect().await;
-        let fields = [
-            ("Upload-Key", upload.key.as_str()),
-            ("Content-Range", "bytes */9"),
-            ("Transfer-Encoding", "chunked"),
-        ];
-        connection
-            .head("PUT", &upload.path("/chunk"), &fields)
+        let mut connection = server
+            .put_head(&upload, "bytes */9", &[("Transfer-Encoding", "chunked")])
             .await;
         connection.send_coded(b"x").await.unwrap();
         connection.send_coded(b"").await.unwrap();
@@ -260,18 +253,15 @@ async fn a_cut_body_keeps_what_came() {
         let bytes = noise(6 * MIB, 2);
         let upload = server.create_of(6 * MIB).await;
         let range = range(0, bytes.len(), Some(6 * MIB));
-        let fields = [
-            ("Upload-Key", upload.key.as_str()),
-            ("Content-Range", &range),
-            ("Content-Length", "6291456"),
-        ];
-        let mut cut = server.connect().await;
-        cut.head("PUT", &upload.path("/chunk"), &fields).await;
+        let begin = async || {
+            let length = [("Content-Length", "6291456")];
+            server.put_head(&upload, &range, &length).await
+        };
+        let mut cut = begin().await;
         cut.send(&bytes[..5_300_000]).await.unwrap();
         drop(cut);
         server.wait_for_offset(&upload, 5_300_000).await;
-        let mut half = server.connect().await;
-        half.head("PUT", &upload.path("/chunk"), &fields).await;
+        let mut half = begin().await;
         half.send(&bytes[..5_400_000]).await.unwrap();
         half.half_close().await;
         server.wait_for_offset(&upload, 5_400_000).await;
@@ -288,14 +278,8 @@ async fn a_cut_body_keeps_what_came() {
 async fn a_client_that_sends_no_more_is_answered() {
     let server = Server::fs().await;
     let upload = server.create_of(3).await;
-    let fields = [
-        ("Upload-Key", upload.key.as_str()),
-        ("Content-Range", "bytes 0-2/3"),
-        ("Content-Length", "3"),
-    ];
-    let mut connection = server.connect().await;
-    connection
-        .head("PUT", &upload.path("/chunk"), &fields)
+    let mut connection = server
+        .put_head(&upload, "bytes 0-2/3", &[("Content-Length", "3")])
         .await;
     connection.send(b"123").await.unwrap();
     connection.half_close().await;
@@ -307,14 +291,8 @@ async fn a_stalled_body_is_cut_and_kept() {
     for ground in [Ground::fs(), Ground::s3().await] {
         let server = Server::start(ground, |config| config.server.body_stall_secs = 1).await;
         let upload = server.create_of(100).await;
-        let fields = [
-            ("Upload-Key", upload.key.as_str()),
-            ("Content-Range", "bytes 0-99/100"),
-            ("Content-Length", "100"),
-        ];
-        let mut connection = server.connect().await;
-        connection
-            .head("PUT", &upload.path("/chunk"), &fields)
+        let mut connection = server
+            .put_head(&upload, "bytes 0-99/100", &[("Content-Length", "100")])
             .await;
         connection.send(&[7; 40]).await.unwrap();
         let stalled = connection.answer().await;
@@ -399,16 +377,8 @@ async fn a_cut_body_with_a_digest_counts_not_at_all() {
     for server in both().await {
         let upload = server.create_of(6).await;
         let digest = sha256(b"123456");
-        let fields = [
-            ("Upload-Key", upload.key.as_str()),
-            ("Content-Range", "bytes 0-5/6"),
-            ("Content-Length", "6"),
-            ("Content-Digest", &digest),
-        ];
-        let mut connection = server.connect().await;
-        connection
-            .head("PUT", &upload.path("/chunk"), &fields)
-            .await;
+        let fields = [("Content-Length", "6"), ("Content-Digest", &digest)];
+        let mut connection = server.put_head(&upload, "bytes 0-5/6", &fields).await;
         connection.send(b"123").await.unwrap();
         connection.half_close().await;
         assert!(connection.is_closed().await || connection.try_answer().await.is_ok());
@@ -452,17 +422,9 @@ async fn a_sequential_upload_takes_no_holes() {
 
 /// A chunk that hangs: its head and half of it were sent.
 async fn hanging(server: &Server, upload: &Upload, start: u64) -> crate::support::http::Connection {
-    let mut connection = server.connect().await;
+    let fields = [("Content-Length", "10"), ("Expect", "100-continue")];
     let range = range(start, 10, None);
-    let fields = [
-        ("Upload-Key", upload.key.as_str()),
-        ("Content-Range", &range),
-        ("Content-Length", "10"),
-        ("Expect", "100-continue"),
-    ];
-    connection
-        .head("PUT", &upload.path("/chunk"), &fields)
-        .await;
+    let mut connection = server.put_head(upload, &range, &fields).await;
     // It was let in when it is invited to go on.
     connection.send(b"12345").await.unwrap();
     server.wait_for_bytes(upload, start, 5).await;
@@ -571,16 +533,8 @@ async fn a_completed_upload_takes_its_own_bytes_again() {
 async fn continue_is_said_to_what_is_let_in() {
     for server in both().await {
         let upload = server.create_of(3).await;
-        let mut connection = server.connect().await;
-        let fields = [
-            ("Upload-Key", upload.key.as_str()),
-            ("Content-Range", "bytes 0-2/3"),
-            ("Content-Length", "3"),
-            ("Expect", "100-continue"),
-        ];
-        connection
-            .head("PUT", &upload.path("/chunk"), &fields)
-            .await;
+        let fields = [("Content-Length", "3"), ("Expect", "100-continue")];
+        let mut connection = server.put_head(&upload, "bytes 0-2/3", &fields).await;
         connection.expect_continue().await;
         connection.send(b"123").await.unwrap();
         connection.answer().await.expect(204);
@@ -606,16 +560,8 @@ async fn a_refusal_invites_no_bytes() {
         (&sequential, "bytes 1-3/*", "chunk_out_of_order"),
         (&ended, "bytes 0-2/3", "session_expired"),
     ] {
-        let mut connection = server.connect().await;
-        let fields = [
-            ("Upload-Key", upload.key.as_str()),
-            (CONTENT_RANGE.as_str(), range),
-            ("Content-Length", "3"),
-            ("Expect", "100-continue"),
-        ];
-        connection
-            .head("PUT", &upload.path("/chunk"), &fields)
-            .await;
+        let fields = [("Content-Length", "3"), ("Expect", "100-continue")];
+        let mut connection = server.put_head(upload, range, &fields).await;
         let refused = connection.answer().await;
         assert_eq!(refused.code(), code);
         assert_eq!(refused.informational, [0_u16; 0], "{code}");

@@ -255,6 +255,39 @@ async fn json_of_a_completion() {
     ask(&[], b"").await.expect(201);
 }
 
+#[tokio::test]
+async fn a_refusal_invites_no_json() {
+    let server = Server::fs().await;
+    let upload = server.completed(json!({}), b"1").await;
+    let ended = server.create(&json!({})).await;
+    server.abort(&ended).await.expect(204);
+    let ask = async |id: &str, key: &str, length: &str| {
+        let path = format!("/v1/uploads/{id}/complete");
+        let fields = [
+            ("Upload-Key", key),
+            ("Content-Length", length),
+            ("Expect", "100-continue"),
+        ];
+        let mut connection = server.connect().await;
+        connection.head("POST", &path, &fields).await;
+        connection
+    };
+    for (id, key, length, code) in [
+        (&upload.id, "nonsense", "2", "not_found"),
+        (&upload.id, &ended.key, "2", "not_found"),
+        (&ended.id, &ended.key, "2", "session_expired"),
+        (&upload.id, &upload.key, "65537", "upload_limit"),
+    ] {
+        let refused = ask(id, key, length).await.answer().await;
+        assert_eq!(refused.code(), code);
+        assert_eq!(refused.informational, [0_u16; 0], "{code}");
+    }
+    let mut connection = ask(&upload.id, &upload.key, "2").await;
+    connection.expect_continue().await;
+    connection.send(b"{}").await.unwrap();
+    connection.answer().await.expect(200);
+}
+
 /// Which call makes the object.
 fn finishing(server: &Server) -> Call {
     if server.ground.s3.is_some() {

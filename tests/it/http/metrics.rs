@@ -33,14 +33,8 @@ async fn every_name_of_the_contract() {
         let before = figures(&server).await;
         let upload = server.create_of(20).await;
         let hanging = range(0, 10, Some(20));
-        let fields = [
-            ("Upload-Key", upload.key.as_str()),
-            ("Content-Range", &hanging),
-            ("Content-Length", "10"),
-        ];
-        let mut connection = server.connect().await;
-        connection
-            .head("PUT", &upload.path("/chunk"), &fields)
+        let mut connection = server
+            .put_head(&upload, &hanging, &[("Content-Length", "10")])
             .await;
         connection.send(b"12345").await.unwrap();
         server.wait_for_offset(&upload, 5).await;

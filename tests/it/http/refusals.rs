@@ -55,14 +55,9 @@ async fn what_nobody_wants_is_read_for_so_much_only() {
     })
     .await;
     let upload = server.create(&serde_json::json!({})).await;
-    let mut connection = server.connect().await;
-    let fields = [
-        ("Upload-Key", upload.key.as_str()),
-        ("Content-Range", "bytes 0-107374182399/*"),
-        ("Content-Length", "107374182400"),
-    ];
-    connection
-        .head("PUT", &upload.path("/chunk"), &fields)
+    let fields = [("Content-Length", "107374182400")];
+    let mut connection = server
+        .put_head(&upload, "bytes 0-107374182399/*", &fields)
         .await;
     connection
         .answer()
@@ -85,14 +80,8 @@ async fn what_nobody_wants_is_waited_for_so_long_only() {
     })
     .await;
     let upload = server.create(&serde_json::json!({})).await;
-    let mut connection = server.connect().await;
-    let fields = [
-        ("Upload-Key", upload.key.as_str()),
-        ("Content-Range", "bytes 0-99/*"),
-        ("Content-Length", "100"),
-    ];
-    connection
-        .head("PUT", &upload.path("/chunk"), &fields)
+    let mut connection = server
+        .put_head(&upload, "bytes 0-99/*", &[("Content-Length", "100")])
         .await;
     connection
         .answer()

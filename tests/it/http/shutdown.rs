@@ -69,13 +69,9 @@ async fn requests_that_run_too_long_are_cut_and_saved() {
 
 /// Sends the first half of ten bytes.
 async fn begin(server: &Server, upload: &crate::support::server::Upload) -> Connection {
-    let fields = [
-        ("Upload-Key", upload.key.as_str()),
-        ("Content-Range", "bytes 0-9/10"),
-        ("Content-Length", "10"),
-    ];
-    let mut writer = server.connect().await;
-    writer.head("PUT", &upload.path("/chunk"), &fields).await;
+    let mut writer = server
+        .put_head(upload, "bytes 0-9/10", &[("Content-Length", "10")])
+        .await;
     writer.send(b"12345").await.unwrap();
     server.wait_for_offset(upload, 5).await;
     writer

@@ -65,13 +65,9 @@ async fn it_does_not_disturb_writers_and_has_what_they_have() {
     for server in both().await {
         let upload = server.create_of(MIB).await;
         let range = range(0, 1 << 20, Some(MIB));
-        let fields = [
-            ("Upload-Key", upload.key.as_str()),
-            ("Content-Range", &range),
-            ("Content-Length", "1048576"),
-        ];
-        let mut writer = server.connect().await;
-        writer.head("PUT", &upload.path("/chunk"), &fields).await;
+        let mut writer = server
+            .put_head(&upload, &range, &[("Content-Length", "1048576")])
+            .await;
         for sent in [100_000, 200_000, 300_000] {
             writer.send(&vec![9; 100_000]).await.unwrap();
             server.wait_for_offset(&upload, sent).await;

@@ -1,0 +1,182 @@
+//! A store with something around each of its calls: figures, or faults for tests.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::call::Call;
+use super::check::Finding;
+use super::{
+    About, ByteStream, Found, FoundMultipart, InPlace, Parts, Payload, Put, Result, Shape,
+    StagedFile, Store, Stored,
+};
+use crate::model::upload::StoreUploadId;
+use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey, UploadId};
+
+/// What is around the calls of a store.
+pub trait Hook: Send + Sync + 'static {
+    /// Makes the call by awaiting `run`, or answers without. Dropped when nobody waits for the call any more.
+    fn around<T: Send>(
+        &self,
+        call: Call,
+        run: impl Future<Output = Result<T>> + Send,
+    ) -> impl Future<Output = Result<T>> + Send;
+
+    /// What a caller gets for a staged file that was opened: the file itself, if its calls are left alone.
+    fn opened(&self, file: Arc<dyn StagedFile>) -> Arc<dyn StagedFile> {
+        file
+    }
+}
+
+/// A store of either shape with a hook around its calls. Its [`check`](Store::check) and what it says of itself are passed on
+/// as they are.
+pub struct Hooked<H> {
+    inner: Arc<dyn Store>,
+    hook: H,
+}
+
+impl<H: Hook> Hooked<H> {
+    /// Around the store inside.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Store>, hook: H) -> Self {
+        Self { inner, hook }
+    }
+
+    fn in_place(&self) -> &dyn InPlace {
+        match self.inner.shape() {
+            Shape::InPlace(store) => store,
+            Shape::Parts(_) => unreachable!("the shape that we show is the inner one's"),
+        }
+    }
+
+    fn parts(&self) -> &dyn Parts {
+        match self.inner.shape() {
+            Shape::Parts(store) => store,
+            Shape::InPlace(_) => unreachable!("the shape that we show is the inner one's"),
+        }
+    }
+}
+
+#[async_trait]
+impl<H: Hook> Store for Hooked<H> {
+    fn shape(&self) -> Shape<'_> {
+        match self.inner.shape() {
+            Shape::InPlace(_) => Shape::InPlace(self),
+            Shape::Parts(_) => Shape::Parts(self),
+        }
+    }
+
+    async fn head(&self, key: &StoreKey) -> Result<Option<Found>> {
+        self.hook.around(Call::Head, self.inner.head(key)).await
+    }
+
+    async fn read(&self, key: &StoreKey, range: Option<ByteRange>) -> Result<ByteStream> {
+        self.hook
+            .around(Call::Read, self.inner.read(key, range))
+            .await
+    }
+
+    async fn delete(&self, key: &StoreKey) -> Result<()> {
+        self.hook.around(Call::Delete, self.inner.delete(key)).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.hook.around(Call::Ping, self.inner.ping()).await
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        self.inner.check().await
+    }
+}
+
+#[async_trait]
+impl<H: Hook> InPlace for Hooked<H> {
+    async fn open(&self, id: UploadId) -> Result<Arc<dyn StagedFile>> {
+        let opened = self.in_place().open(id);
+        let file = self.hook.around(Call::Open, opened).await?;
+        Ok(self.hook.opened(file))
+    }
+
+    async fn publish(&self, id: UploadId, key: &StoreKey, size: Length) -> Result<Stored> {
+        let published = self.in_place().publish(id, key, size);
+        self.hook.around(Call::Publish, published).await
+    }
+
+    async fn discard(&self, id: UploadId) -> Result<()> {
+        self.hook
+            .around(Call::Discard, self.in_place().discard(id))
+            .await
+    }
+
+    async fn staged(&self) -> Result<Vec<UploadId>> {
+        self.hook
+            .around(Call::Staged, self.in_place().staged())
+            .await
+    }
+
+    async fn free_bytes(&self) -> Result<u64> {
+        self.in_place().free_bytes().await
+    }
+}
+
+#[async_trait]
+impl<H: Hook> Parts for Hooked<H> {
+    fn equal_parts(&self) -> bool {
+        self.parts().equal_parts()
+    }
+
+    async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Put> {
+        let put = self.parts().put(key, payload, about);
+        self.hook.around(Call::Put, put).await
+    }
+
+    async fn begin(&self, key: &StoreKey, about: &About) -> Result<StoreUploadId> {
+        self.hook
+            .around(Call::Begin, self.parts().begin(key, about))
+            .await
+    }
+
+    async fn put_part(
+        &self,
+        key: &StoreKey,
+        upload: &StoreUploadId,
+        number: PartNumber,
+        range: ByteRange,
+        payload: Payload,
+    ) -> Result<PartReceipt> {
+        let put = self.parts().put_part(key, upload, number, range, payload);
+        self.hook.around(Call::PutPart, put).await
+    }
+
+    async fn finish(
+        &self,
+        key: &StoreKey,
+        upload: &StoreUploadId,
+        parts: &[PartReceipt],
+        size: Length,
+    ) -> Result<Stored> {
+        let finished = self.parts().finish(key, upload, parts, size);
+        self.hook.around(Call::Finish, finished).await
+    }
+
+    async fn abort(&self, key: &StoreKey, upload: &StoreUploadId) -> Result<()> {
+        self.hook
+            .around(Call::Abort, self.parts().abort(key, upload))
+            .await
+    }
+
+    async fn multipart_of(&self, key: &StoreKey) -> Result<Vec<FoundMultipart>> {
+        self.hook
+            .around(Call::MultipartOf, self.parts().multipart_of(key))
+            .await
+    }
+
+    async fn multipart_uploads(
+        &self,
+        after: Option<&FoundMultipart>,
+        limit: u32,
+    ) -> Result<Vec<FoundMultipart>> {
+        let listed = self.parts().multipart_uploads(after, limit);
+        self.hook.around(Call::MultipartUploads, listed).await
+    }
+}
