@@ -1,8 +1,8 @@
 //! The memory that bytes on their way may take: one budget for the whole process.
 //!
 //! A writer takes a [`Grant`] for every frame it keeps, first come, first served. When nothing is left it stops reading its
-//! socket; what frees memory then is a full cell landing in the store, or, when no cell is on its way, the writer with
-//! the oldest part-filled cell, which is told to spill it to disk.
+//! socket; what frees memory then is a full cell landing in the store, or, when no cell is on its way or none lands for
+//! a while, the writer with the oldest part-filled cell, which is told to spill it to disk.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,9 +11,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// How often a writer that waits looks again whether somebody should spill.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// For how long it is left to the cells on their way to bring memory back; the store may hang.
+const LANDING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A frame from the network of at least this size is kept as it came; a smaller one pins more memory than it fills.
 const KEEP_BYTES: usize = 64 * 1024;
@@ -100,6 +103,7 @@ impl Budget {
         let wanted = u32::try_from(bytes.min(self.0.total)).unwrap_or(u32::MAX);
         let acquire = Arc::clone(&self.0.semaphore).acquire_many_owned(wanted);
         tokio::pin!(acquire);
+        let mut spill_at = Instant::now() + LANDING_PATIENCE;
         loop {
             tokio::select! {
                 biased;
@@ -108,8 +112,9 @@ impl Budget {
                 }
                 () = tokio::time::sleep(LOOK_AGAIN) => {}
             }
-            if self.0.flying.load(Ordering::Acquire) == 0 {
+            if self.0.flying.load(Ordering::Acquire) == 0 || Instant::now() >= spill_at {
                 self.ask_oldest_to_spill();
+                spill_at = Instant::now() + LANDING_PATIENCE;
             }
         }
     }
@@ -256,10 +261,14 @@ impl Gather {
         {
             None
         } else {
-            Some(if bytes.len() > self.capacity {
+            let capacity = match &self.buffer {
+                Some(_) => capacity_after(self.gathered()),
+                None => self.capacity,
+            };
+            Some(if bytes.len() > capacity {
                 LARGE_BUFFER_BYTES
             } else {
-                self.capacity
+                capacity
             })
         }
     }
@@ -289,11 +298,7 @@ impl Gather {
     /// Brings out what is gathered, full or not.
     pub(super) fn flush(&mut self, out: &mut Vec<Frame>) {
         let gathered = self.gathered();
-        self.capacity = if gathered > SMALL_BUFFER_BYTES as u64 / 2 {
-            LARGE_BUFFER_BYTES
-        } else {
-            SMALL_BUFFER_BYTES
-        };
+        self.capacity = capacity_after(gathered);
         if let Some((buffer, grant)) = self.buffer.take()
             && gathered > 0
         {
@@ -308,6 +313,15 @@ impl Gather {
         self.buffer
             .as_ref()
             .map_or(0, |(buffer, _)| buffer.bytes.len() as u64)
+    }
+}
+
+/// How large the buffer after one is that was given up with so many bytes in it.
+fn capacity_after(gathered: u64) -> usize {
+    if gathered > SMALL_BUFFER_BYTES as u64 / 2 {
+        LARGE_BUFFER_BYTES
+    } else {
+        SMALL_BUFFER_BYTES
     }
 }
 
@@ -369,6 +383,20 @@ mod tests {
         assert_eq!(budget.spare().len(), 2, "a quarter of the budget");
         budget.trim();
         assert!(budget.spare().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bounded_the_oldest_is_asked_to_spill_also_while_a_call_hangs() {
+        let budget = Budget::new(MIB);
+        let _flying = budget.fly();
+        let all = budget.take(1 << 20).await;
+        let notice = Arc::default();
+        let _holding = budget.hold(&notice);
+        let waiting = tokio::spawn(async move { budget.take(1).await });
+        let asked = tokio::time::timeout(2 * LANDING_PATIENCE, notice.notified()).await;
+        asked.expect("asked to spill");
+        drop(all);
+        waiting.await.expect("no panic");
     }
 
     #[tokio::test]
