@@ -18,8 +18,8 @@ use crate::catalog::{CatalogError, Claimed, IntentKind};
 use crate::model::digest::Digests;
 use crate::model::upload::{FailureReason, HashPoint, Snapshot};
 use crate::model::{
-    ByteRange, DigestAlgorithm, Length, Object, Offset, PartNumber, PartReceipt, Upload,
-    UploadState,
+    ByteRange, DigestAlgorithm, Length, Object, Offset, PartNumber, PartReceipt, Timestamp, Upload,
+    UploadId, UploadState,
 };
 use crate::store::{Payload, Shape, StoreError, Stored};
 
@@ -465,7 +465,8 @@ impl Inner {
         }
     }
 
-    /// Goes on with assemblies that nobody works on. With `at_start`, nobody can: whoever held them is gone.
+    /// Goes on with assemblies that nobody works on, but only with so many at once. With `at_start`, nobody can: whoever
+    /// held them is gone. One that cannot be read is left for the next round and keeps no other waiting.
     pub(super) async fn recover(self: &Arc<Self>, at_start: bool) -> Result<()> {
         const BATCH: u32 = 64;
         let now = if at_start {
@@ -473,23 +474,44 @@ impl Inner {
         } else {
             self.clock.now()
         };
-        for id in self.catalog.due_assemblies(now, BATCH).await? {
-            if let Some(live) = self.registry.get(id).await {
-                drop(self.start_finishing(&live));
-                continue;
-            }
-            let until = self.clock.now().after(HOLD);
-            match self.catalog.claim_assembly(id, now, until).await {
-                Ok(Some(snapshot)) => {
-                    let live = self.registry.insert(self.distrust(snapshot)).await;
-                    tracing::info!(upload = %id, "going on with an assembly");
-                    drop(self.start_finishing(&live));
+        let mut after = None;
+        let mut begun = 0;
+        while begun < BATCH {
+            let page = self
+                .catalog
+                .due_assemblies(now, after, BATCH - begun)
+                .await?;
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
+            for due in page {
+                match self.go_on_with(due.id, now).await {
+                    Ok(new) => begun += u32::from(new),
+                    Err(error @ EngineError::Unavailable { .. }) => return Err(error),
+                    Err(error) => {
+                        tracing::warn!(upload = %due.id, %error, "an assembly could not be gone on with");
+                    }
                 }
-                Ok(None) | Err(CatalogError::Stale | CatalogError::NotFound) => {}
-                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
+    }
+
+    /// Whether work on it was begun by this call.
+    async fn go_on_with(self: &Arc<Self>, id: UploadId, now: Timestamp) -> Result<bool> {
+        if let Some(live) = self.registry.get(id).await {
+            let idle = live.state().finishing.is_none();
+            return Ok(idle && self.start_finishing(&live).is_some());
+        }
+        let until = self.clock.now().after(HOLD);
+        match self.catalog.claim_assembly(id, now, until).await {
+            Ok(Some(snapshot)) => {
+                let live = self.registry.insert(self.distrust(snapshot)).await;
+                tracing::info!(upload = %id, "going on with an assembly");
+                Ok(self.start_finishing(&live).is_some())
+            }
+            Ok(None) | Err(CatalogError::Stale | CatalogError::NotFound) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use jumar::engine::EngineError;
-use jumar::model::UploadState;
 use jumar::model::upload::FailureReason;
+use jumar::model::{Length, UploadState};
 use jumar::store::call::Call;
 use jumar::store::faulty::{Fault, When};
 
-use super::kit::{events, faulty, is_gone, send, until, writer};
+use super::kit::{events, faulty, is_gone, send, spoil, until, writer};
 use crate::support::rig::{Ground, MIB, Rig, Session, cut, noise};
 
 async fn finished_by_itself(rig: &Rig, session: &Session, sent: &[u8]) {
@@ -216,4 +216,41 @@ async fn a_multipart_upload_lost_while_empty_is_begun_again() {
     drop(feed);
     running.await.unwrap().unwrap();
     rig.expect_whole(&session, &bytes).await;
+}
+
+/// More assemblies than one batch has cannot be read, and have waited longer than one that can.
+#[tokio::test]
+async fn one_that_cannot_be_read_keeps_no_assembly_waiting() {
+    let rig = Rig::fs().await;
+    let mut sessions = Vec::new();
+    for n in 0..70 {
+        let session = rig.create(Some(0)).await;
+        let snapshot = rig.catalog.load(session.id).await.unwrap().unwrap();
+        let (epoch, now) = (snapshot.upload.epoch, rig.clock.now());
+        let until = now.after(Duration::from_millis(n));
+        rig.catalog
+            .begin_assembly(
+                session.id,
+                epoch,
+                Length(0),
+                jumar::model::digest::Digests::default(),
+                now,
+                until,
+            )
+            .await
+            .unwrap();
+        sessions.push(session);
+    }
+    let good = sessions.pop().unwrap();
+    for session in &sessions {
+        spoil(
+            &rig,
+            "upload_sessions SET metadata = '[]' WHERE id",
+            session,
+        );
+    }
+    rig.clock.advance(Duration::from_secs(1));
+    let rig = rig.restart().await;
+    rig.engine.recover(false).await.unwrap();
+    finished_by_itself(&rig, &good, &[]).await;
 }
