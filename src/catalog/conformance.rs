@@ -50,6 +50,7 @@ macro_rules! suite {
             assembling: an_assembly_is_due_when_nobody_holds_it,
             assembling: an_assembly_is_claimed_by_one,
             assembling: an_assembly_put_off_counts_the_attempt,
+            assembling: an_assembly_that_is_held_on_counts_no_attempt,
             assembling: a_key_has_one_upload,
             assembling: a_key_is_not_claimed_for_what_has_ended,
             ending: completing_happens_once,

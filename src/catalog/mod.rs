@@ -258,6 +258,10 @@ pub trait Catalog: Send + Sync + 'static {
     /// under the epoch, else `Stale`.
     async fn postpone_assembly(&self, id: UploadId, epoch: Epoch, until: Timestamp) -> Result<()>;
 
+    /// Whoever works on an assembly goes on holding it, until `until`; no attempt is counted. Starts from assembling under
+    /// the epoch, else `Stale`. Repeatable.
+    async fn hold_assembly(&self, id: UploadId, epoch: Epoch, until: Timestamp) -> Result<()>;
+
     /// Uploads that are assembling and that nobody holds at `now`, the longest waiting first, from `after` on. One that
     /// [`load`](Self::load) could not read is among them. Reads only.
     async fn due_assemblies(

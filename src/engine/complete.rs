@@ -224,7 +224,7 @@ impl Inner {
                 outcome = &mut work => break outcome,
                 () = tokio::time::sleep(HOLD / 3) => {
                     let until = self.clock.now().after(HOLD);
-                    if let Err(error) = self.catalog.postpone_assembly(live.id, live.epoch(), until).await {
+                    if let Err(error) = self.catalog.hold_assembly(live.id, live.epoch(), until).await {
                         tracing::warn!(upload = %live.id, %error, "the hold on an assembly could not be renewed");
                     }
                 }

@@ -167,6 +167,26 @@ pub(crate) async fn an_assembly_put_off_counts_the_attempt(catalog: Shared) {
     assert_eq!(state(&catalog, other.id).await, UploadState::Uploading);
 }
 
+pub(crate) async fn an_assembly_that_is_held_on_counts_no_attempt(catalog: Shared) {
+    let upload = assembling(&catalog).await;
+    let put_off = catalog.postpone_assembly(upload.id, FIRST, LATER).await;
+    put_off.expect("put off");
+    for until in [EXPIRY, EXPIRY, Timestamp(EXPIRY.0 + 1)] {
+        let held = catalog.hold_assembly(upload.id, FIRST, until).await;
+        held.expect("held");
+        assert_eq!(
+            state(&catalog, upload.id).await,
+            UploadState::Assembling { attempts: 1, until }
+        );
+        let claimed = catalog.claim_assembly(upload.id, LATER, EXPIRY).await;
+        assert_eq!(claimed.expect("answered"), None, "it is held");
+    }
+    assert_stale(catalog.hold_assembly(upload.id, Epoch(2), EXPIRY).await);
+    let other = uploading(&catalog).await;
+    assert_stale(catalog.hold_assembly(other.id, FIRST, EXPIRY).await);
+    assert_eq!(state(&catalog, other.id).await, UploadState::Uploading);
+}
+
 pub(crate) async fn a_key_has_one_upload(catalog: Shared) {
     let one = assembling(&catalog).await;
     let two = assembling(&catalog).await;

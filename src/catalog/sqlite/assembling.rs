@@ -64,6 +64,13 @@ pub(super) fn postpone(
     Ok(())
 }
 
+pub(super) fn hold(tx: &Connection, id: UploadId, epoch: Epoch, until: Timestamp) -> Result<()> {
+    assembling(tx, id, epoch)?;
+    tx.prepare_cached("UPDATE upload_sessions SET held_until = ?2 WHERE id = ?1")?
+        .execute(params![id.as_bytes(), until.0])?;
+    Ok(())
+}
+
 /// For [`rows::due`].
 pub(super) const DUE: &str = "SELECT id, held_until AS at FROM upload_sessions
     WHERE state = 'assembling' AND held_until <= ?1 AND held_until >= ?2 AND (held_until > ?2 OR id > ?3)

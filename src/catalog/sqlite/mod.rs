@@ -129,6 +129,12 @@ impl Catalog for SqliteCatalog {
             .await
     }
 
+    async fn hold_assembly(&self, id: UploadId, epoch: Epoch, until: Timestamp) -> Result<()> {
+        self.writer
+            .run(move |tx| assembling::hold(tx, id, epoch, until))
+            .await
+    }
+
     async fn due_assemblies(
         &self,
         now: Timestamp,

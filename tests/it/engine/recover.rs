@@ -218,6 +218,50 @@ async fn a_multipart_upload_lost_while_empty_is_begun_again() {
     rig.expect_whole(&session, &bytes).await;
 }
 
+#[tokio::test]
+async fn holding_an_assembly_on_counts_no_attempt() {
+    let (rig, faults) = faulty(Ground::fs()).await;
+    let session = rig.create(Some(1000)).await;
+    rig.put(&session, 0, &[1; 1000]).await.unwrap();
+    faults.fail(Call::Publish, When::Next(1), Fault::Hang);
+    let (engine, asked) = (rig.engine.clone(), session.clone());
+    let caller = tokio::spawn(async move {
+        let complete = jumar::engine::Complete {
+            id: asked.id,
+            key: asked.key,
+            digests: jumar::model::digest::Digests::default(),
+            length: None,
+        };
+        engine.complete(complete).await
+    });
+    until("it is being finished", async || {
+        faults.count(Call::Publish) == 1
+    })
+    .await;
+    let held = async || match rig
+        .catalog
+        .load(session.id)
+        .await
+        .unwrap()
+        .unwrap()
+        .upload
+        .state
+    {
+        UploadState::Assembling { attempts, until } => (attempts, until),
+        other => panic!("{other:?}"),
+    };
+    let (_, before) = held().await;
+    rig.clock.advance(Duration::from_secs(20));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(21)).await;
+    tokio::time::resume();
+    until("it is held for longer", async || held().await.1 > before).await;
+    assert_eq!(held().await.0, 0);
+    faults.heal();
+    caller.await.unwrap().unwrap();
+    rig.expect_whole(&session, &[1; 1000]).await;
+}
+
 /// More assemblies than one batch has cannot be read, and have waited longer than one that can.
 #[tokio::test]
 async fn one_that_cannot_be_read_keeps_no_assembly_waiting() {
