@@ -10,6 +10,7 @@ use jumar::store::faulty::{Fault, When};
 
 use super::kit::{events, faulty, is_gone, send, spoil, until, writer};
 use crate::support::rig::{Ground, MIB, Rig, Session, cut, noise};
+use crate::support::s3::Quirks;
 
 async fn finished_by_itself(rig: &Rig, session: &Session, sent: &[u8]) {
     until("it is completed by itself", async || {
@@ -181,6 +182,12 @@ async fn exact_bytes_what_the_store_lost_fails() {
     })
     .await;
     rig.s3_server().backend().lose_uploads();
+    let outcome = rig.complete(&session).await;
+    assert!(
+        matches!(outcome, Err(EngineError::Unavailable { .. })),
+        "{outcome:?}"
+    );
+    rig.clock.advance(Duration::from_mins(1));
     for _ in 0..2 {
         let outcome = rig.complete(&session).await;
         assert!(
@@ -216,6 +223,56 @@ async fn a_multipart_upload_lost_while_empty_is_begun_again() {
     drop(feed);
     running.await.unwrap().unwrap();
     rig.expect_whole(&session, &bytes).await;
+}
+
+/// The store does not know a multipart upload for a moment, nor lists it, though parts of it have landed.
+#[tokio::test]
+async fn never_back_a_multipart_upload_is_not_found_for_a_moment() {
+    for stays in [false, true] {
+        let (rig, faults) = faulty(Ground::s3().await).await;
+        let bytes = noise(13 * MIB, 77);
+        let session = rig.create(Some(13 * MIB)).await;
+        rig.put(&session, 0, &bytes[..6 * MIB as usize])
+            .await
+            .unwrap();
+        until("a part is there", async || {
+            let snapshot = rig.catalog.load(session.id).await.unwrap().unwrap();
+            snapshot.parts.len() == 1
+        })
+        .await;
+        rig.s3_server().control().set_quirks(Quirks {
+            stale_lists: true,
+            ..Quirks::default()
+        });
+        if stays {
+            rig.s3_server().backend().lose_uploads();
+        } else {
+            faults.fail(Call::PutPart, When::Next(1), Fault::NotFound);
+        }
+        rig.put(&session, 6 * MIB, &bytes[6 * MIB as usize..])
+            .await
+            .expect("the tail takes it");
+        if !stays {
+            rig.expect_whole(&session, &bytes).await;
+            continue;
+        }
+        let outcome = rig.complete(&session).await;
+        assert!(
+            matches!(outcome, Err(EngineError::Unavailable { .. })),
+            "{outcome:?}"
+        );
+        rig.clock.advance(Duration::from_mins(1));
+        let outcome = rig.complete(&session).await;
+        assert!(
+            matches!(
+                outcome,
+                Err(EngineError::Failed {
+                    reason: FailureReason::StoreLost
+                })
+            ),
+            "{outcome:?}"
+        );
+    }
 }
 
 #[tokio::test]
