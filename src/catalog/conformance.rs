@@ -31,6 +31,7 @@ macro_rules! suite {
             creating: another_request_under_the_same_idempotency_key_is_a_mismatch,
             creating: a_repeated_creation_of_what_is_in_use_changes_nothing,
             creating: an_expired_idempotency_record_counts_as_none,
+            creating: an_expired_upload_is_not_found_by_a_repeated_creation,
             creating: racing_creations_with_one_idempotency_key_make_one_upload,
             writing: a_claim_puts_the_writers_before_it_out,
             writing: claims_that_race_get_different_epochs,

@@ -88,7 +88,7 @@ pub enum Created {
     Repeated(Upload),
     /// The idempotency key was used for another request. Nothing changed.
     Mismatch,
-    /// The earlier creation's upload has received bytes or ended. Nothing changed.
+    /// The earlier creation's upload has received bytes, or ended otherwise than by expiring. Nothing changed.
     InUse,
 }
 
@@ -212,7 +212,9 @@ pub struct Owner {
 #[async_trait]
 pub trait Catalog: Send + Sync + 'static {
     /// Creates an upload, pending, under epoch 1, and records `idempotency` with it; or finds the earlier creation of the
-    /// same idempotency key (an expired one counts as none). Repeated without idempotency: [`CatalogError::Stale`] (the id is taken).
+    /// same idempotency key. A record that has expired counts as none; so does one whose upload has expired, whether
+    /// [`expire`](Self::expire) came by or not: it is replaced. Repeated without idempotency: [`CatalogError::Stale`] (the
+    /// id is taken).
     async fn create(&self, new: NewUpload, idempotency: Option<Idempotency>) -> Result<Created>;
 
     /// Everything known of one upload, as of one moment; `None` if there is none. Reads only.
