@@ -177,7 +177,13 @@ impl Inner {
     async fn sweep_files(&self, dry_run: bool, report: &mut PruneReport) -> Result<()> {
         let mut ids = self.spool.uploads();
         if let Shape::InPlace(files) = self.store.shape() {
-            ids.extend(files.staged().await?);
+            match files.staged().await {
+                Ok(staged) => ids.extend(staged),
+                Err(error) => {
+                    report.failed += 1;
+                    tracing::warn!(%error, "what is staged could not be listed this time");
+                }
+            }
         }
         ids.sort_unstable();
         ids.dedup();
