@@ -88,7 +88,7 @@ pub enum Created {
     Repeated(Upload),
     /// The idempotency key was used for another request. Nothing changed.
     Mismatch,
-    /// The earlier creation's upload has received bytes or ended. Nothing changed.
+    /// The earlier creation's upload has received bytes, or ended otherwise than by expiring. Nothing changed.
     InUse,
 }
 
@@ -142,8 +142,8 @@ pub enum IntentKind {
     Object,
 }
 
-/// An ended upload with what it may have left.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An ended upload that may have left something: what it announced, [`Catalog::intents`] tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leftover {
     /// The upload.
     pub id: UploadId,
@@ -151,8 +151,6 @@ pub struct Leftover {
     pub completed: bool,
     /// When it ended.
     pub ended_at: Timestamp,
-    /// What it announced and never dropped.
-    pub intents: Vec<Intent>,
 }
 
 /// What an abort came to.
@@ -180,6 +178,16 @@ pub struct Open {
     pub uploads: u64,
 }
 
+/// An upload whose time has come, and where to go on from to find the next one: such lists are in the order of their
+/// times, and of ids where times are equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Due {
+    /// When it came: the upload's expiry, or the end of the hold on its assembly.
+    pub at: Timestamp,
+    /// The upload.
+    pub id: UploadId,
+}
+
 /// An upload that the catalog knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
@@ -204,7 +212,9 @@ pub struct Owner {
 #[async_trait]
 pub trait Catalog: Send + Sync + 'static {
     /// Creates an upload, pending, under epoch 1, and records `idempotency` with it; or finds the earlier creation of the
-    /// same idempotency key (an expired one counts as none). Repeated without idempotency: [`CatalogError::Stale`] (the id is taken).
+    /// same idempotency key. A record that has expired counts as none; so does one whose upload has expired, whether
+    /// [`expire`](Self::expire) came by or not: it is replaced. Repeated without idempotency: [`CatalogError::Stale`] (the
+    /// id is taken).
     async fn create(&self, new: NewUpload, idempotency: Option<Idempotency>) -> Result<Created>;
 
     /// Everything known of one upload, as of one moment; `None` if there is none. Reads only.
@@ -250,8 +260,18 @@ pub trait Catalog: Send + Sync + 'static {
     /// under the epoch, else `Stale`.
     async fn postpone_assembly(&self, id: UploadId, epoch: Epoch, until: Timestamp) -> Result<()>;
 
-    /// Uploads that are assembling and that nobody holds at `now`, the longest waiting first. Reads only.
-    async fn due_assemblies(&self, now: Timestamp, limit: u32) -> Result<Vec<UploadId>>;
+    /// Whoever works on an assembly goes on holding it, until `until`; no attempt is counted. Starts from assembling under
+    /// the epoch, else `Stale`. Repeatable.
+    async fn hold_assembly(&self, id: UploadId, epoch: Epoch, until: Timestamp) -> Result<()>;
+
+    /// Uploads that are assembling and that nobody holds at `now`, the longest waiting first, from `after` on. One that
+    /// [`load`](Self::load) could not read is among them. Reads only.
+    async fn due_assemblies(
+        &self,
+        now: Timestamp,
+        after: Option<Due>,
+        limit: u32,
+    ) -> Result<Vec<Due>>;
 
     /// Claims an assembling upload that nobody holds: epoch one up, `until` set. `None` if it is not assembling or someone holds it.
     async fn claim_assembly(
@@ -291,16 +311,17 @@ pub trait Catalog: Send + Sync + 'static {
     /// forgotten. Repeatable. `NotFound` if there is none.
     async fn abort(&self, id: UploadId, now: Timestamp) -> Result<Aborted>;
 
-    /// Pending and uploading uploads whose `expires_at` is not after `now`, the oldest first. Reads only.
-    async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<UploadId>>;
+    /// Pending and uploading uploads whose `expires_at` is not after `now`, the oldest first, from `after` on. One that
+    /// [`load`](Self::load) could not read is among them. Reads only.
+    async fn expired(&self, now: Timestamp, after: Option<Due>, limit: u32) -> Result<Vec<Due>>;
 
-    /// Those of `ids` that are still pending or uploading and past their expiry become expired, epoch one up, with the
-    /// event `expired`, in one transaction; their ranges and parts are forgotten. Returns the ones that this call changed,
-    /// and the protocol of each.
-    async fn expire(&self, ids: Vec<UploadId>, now: Timestamp)
-    -> Result<Vec<(UploadId, Protocol)>>;
+    /// An upload that is still pending or uploading and past its expiry becomes expired, epoch one up, with the event
+    /// `expired`; its ranges and parts are forgotten. Returns its protocol if this call changed it, `None` if there was
+    /// nothing to change, so it happens once. Made for many at once: each fails alone.
+    async fn expire(&self, id: UploadId, now: Timestamp) -> Result<Option<Protocol>>;
 
-    /// Ended uploads that have intents, in the order of their ids from `after` on. Reads only.
+    /// Ended uploads that have intents, in the order of their ids from `after` on, also those that
+    /// [`load`](Self::load) or [`intents`](Self::intents) could not read. Reads only.
     async fn leftovers(&self, after: Option<UploadId>, limit: u32) -> Result<Vec<Leftover>>;
 
     /// What one upload has announced and not dropped. Reads only.
@@ -324,7 +345,7 @@ pub trait Catalog: Send + Sync + 'static {
         limit: u32,
     ) -> Result<u64>;
 
-    /// Which of `ids` the catalog knows, and whether they have ended. Used for what lies on a disk under an upload's name. Reads
+    /// Which of `ids` the catalog knows, also those that [`load`](Self::load) could not read, and whether they have ended. Used for what lies on a disk under an upload's name. Reads
     /// only.
     async fn known_among(&self, ids: Vec<UploadId>) -> Result<Vec<Known>>;
 

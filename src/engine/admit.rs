@@ -19,7 +19,8 @@ pub(super) enum Admitted {
     Repeat {
         engine: Arc<Inner>,
         object: Object,
-        range: Option<ByteRange>,
+        start: Offset,
+        end: Option<Offset>,
         written: Written,
     },
 }
@@ -100,47 +101,66 @@ impl Inner {
             _ => return Err(EngineError::Gone),
         };
         agree_on_length(upload.length, write.length).map_err(|_| EngineError::Completed)?;
-        let end = write.end.unwrap_or(Offset(object.size.get()));
-        if end.get() > object.size.get() {
+        if write.end.unwrap_or(write.start).get() > object.size.get() {
             return Err(EngineError::Completed);
         }
         let written = Written {
             offset: Offset(object.size.get()),
             expires_at: upload.expires_at,
         };
-        let range = ByteRange::new(write.start.get(), end.get());
         Ok(Admitted::Repeat {
             engine: Arc::clone(self),
             object,
-            range,
+            start: write.start,
+            end: write.end,
             written,
         })
     }
 
-    /// Reads a body that repeats bytes of a completed upload beside what is stored.
+    /// Reads a body that repeats bytes of a completed upload beside what is stored. It has to be as long as its range, as
+    /// for any upload. One without an end may stop anywhere: what it brought is there, and more was not claimed.
     pub(super) async fn compare_repeat(
         &self,
         object: &Object,
-        range: Option<ByteRange>,
+        start: Offset,
+        end: Option<Offset>,
         mut body: Body,
     ) -> Result<()> {
-        let Some(range) = range else { return Ok(()) };
-        let mut stored = match self.store.read(&object.key, Some(range)).await {
-            Err(StoreError::NotFound) => return Err(EngineError::Completed),
-            stored => stored?,
+        let mut at = start.get();
+        let reach = end.map_or(object.size.get(), Offset::get);
+        let mut stored = match ByteRange::new(at, reach) {
+            None => futures_util::stream::empty().boxed(),
+            range => match self.store.read(&object.key, range).await {
+                Err(StoreError::NotFound) => return Err(EngineError::Completed),
+                stored => stored?,
+            },
+        };
+        let offset = Offset(object.size.get());
+        let mismatch = |detail: String| EngineError::RangeMismatch {
+            detail,
+            length: Some(object.size),
+            expected_offset: Some(offset),
         };
         let mut expected = bytes::Bytes::new();
         loop {
             let sent = tokio::time::timeout(self.settings.body_stall, body.next()).await;
             let stalled = |_| super::BodyError::Stalled(self.settings.body_stall);
-            let offset = Offset(object.size.get());
             let sent = sent.map_err(stalled).and_then(Option::transpose);
             let Some(mut sent) =
                 sent.map_err(|source| EngineError::BodyBroken { offset, source })?
             else {
+                if end.is_some() && at < reach {
+                    let detail = format!("the body ended at byte {at}, before its range did");
+                    return Err(mismatch(detail));
+                }
                 return Ok(());
             };
             while !sent.is_empty() {
+                if at == reach {
+                    // Beyond the range it contradicts itself; beyond the object it is something else.
+                    let detail = "the body has more bytes than its range".to_owned();
+                    return Err(end.map_or(EngineError::Completed, |_| mismatch(detail)));
+                }
                 if expected.is_empty() {
                     expected = stored
                         .next()
@@ -152,6 +172,7 @@ impl Inner {
                 if sent.split_to(both) != expected.split_to(both) {
                     return Err(EngineError::Completed);
                 }
+                at += both as u64;
             }
         }
     }

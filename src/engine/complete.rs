@@ -2,6 +2,12 @@
 //!
 //! The upload turns to assembling in the catalog first; from then on it ends, whoever works on it and however often it is
 //! tried. Finishing is a task of its own that no hang-up of a client stops, and each of its steps can be repeated.
+//!
+//! A store that says that an upload's bytes are not there, or not the ones that it acknowledged, may be behind: it may not
+//! know yet what it was told, or still be at an earlier try whose answer was lost. So the object is looked for, finishing
+//! is tried again like after any other failure, and the upload is *lost* (failed for good) only when the store said the
+//! same at least [`LOST_AFTER`] after it first did. When that was is kept in memory alone: a process that takes
+//! the upload over begins anew, and at worst tries longer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +24,8 @@ use crate::catalog::{CatalogError, Claimed, IntentKind};
 use crate::model::digest::Digests;
 use crate::model::upload::{FailureReason, HashPoint, Snapshot};
 use crate::model::{
-    ByteRange, DigestAlgorithm, Length, Object, Offset, PartNumber, PartReceipt, Upload,
-    UploadState,
+    ByteRange, DigestAlgorithm, Length, Object, Offset, PartNumber, PartReceipt, Timestamp, Upload,
+    UploadId, UploadState,
 };
 use crate::store::{Payload, Shape, StoreError, Stored};
 
@@ -28,6 +34,9 @@ pub(super) const HOLD: Duration = Duration::from_mins(1);
 /// After a failure: how long until it is tried again, at first and at most.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LAST_RETRY: Duration = Duration::from_mins(1);
+/// How long the store has to stay with it that an upload's bytes are gone: longer than listings lag behind, and than an
+/// earlier try that nobody holds any more can count as being under way.
+const LOST_AFTER: Duration = HOLD;
 /// How often a client that waits for a long assembly is told to ask.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// How many missing ranges an answer names.
@@ -89,19 +98,17 @@ impl Inner {
             }
         }
         let mut finishing = self.start_finishing(live).ok_or(EngineError::Displaced)?;
-        let wait = tokio::time::timeout(
-            self.settings.complete_wait,
-            finishing.wait_for(Option::is_some),
-        )
-        .await;
-        let finished = match wait {
-            Ok(Ok(finished)) => finished.clone().expect("waited for"),
-            Ok(Err(_)) => Finished::Elsewhere,
-            Err(_) => {
-                return Ok(Completion::Working {
-                    retry_after: ASK_AGAIN,
-                });
-            }
+        let finished = async {
+            let told = finishing.wait_for(Option::is_some).await;
+            told.map_or(Finished::Elsewhere, |told| {
+                told.clone().expect("waited for")
+            })
+        };
+        let waited = tokio::time::timeout(self.settings.complete_wait, finished);
+        let Ok(finished) = waited.await else {
+            return Ok(Completion::Working {
+                retry_after: ASK_AGAIN,
+            });
         };
         match finished {
             Finished::Done(object) => Ok(Completion::Done {
@@ -114,9 +121,15 @@ impl Inner {
                 retry_after,
                 source: "finishing is tried again by itself".into(),
             }),
-            Finished::Elsewhere => Ok(Completion::Working {
-                retry_after: ASK_AGAIN,
-            }),
+            // Settling beside it may have found that the upload is lost, or another process may have been quicker.
+            Finished::Elsewhere => match self.catalog.load(live.id).await? {
+                Some(found) if found.upload.state.has_ended() => {
+                    answer_ended(&found.upload, command)
+                }
+                _ => Ok(Completion::Working {
+                    retry_after: ASK_AGAIN,
+                }),
+            },
         }
     }
 
@@ -224,7 +237,7 @@ impl Inner {
                 outcome = &mut work => break outcome,
                 () = tokio::time::sleep(HOLD / 3) => {
                     let until = self.clock.now().after(HOLD);
-                    if let Err(error) = self.catalog.postpone_assembly(live.id, live.epoch(), until).await {
+                    if let Err(error) = self.catalog.hold_assembly(live.id, live.epoch(), until).await {
                         tracing::warn!(upload = %live.id, %error, "the hold on an assembly could not be renewed");
                     }
                 }
@@ -302,7 +315,7 @@ impl Inner {
                     drop(files.open(upload.id).await?);
                 }
                 match files.publish(upload.id, &upload.store_key, length).await {
-                    Err(StoreError::NotFound) => return self.lost(live).await,
+                    Err(error @ StoreError::NotFound) => return self.missing(live, error).await,
                     published => published?,
                 }
             }
@@ -377,28 +390,34 @@ impl Inner {
             .finish(&upload.store_key, multipart, &receipts, length)
             .await
         {
-            Err(StoreError::NotFound) => match self.store.head(&upload.store_key).await? {
-                // An earlier try finished it, and its answer was lost.
-                Some(found)
-                    if found.size == length && found.upload.is_none_or(|id| id == upload.id) =>
-                {
-                    let verified = receipts.iter().all(|receipt| receipt.checksum.is_some());
-                    Ok(Stored {
-                        etag: found.etag,
-                        verified,
-                    })
+            Err(error @ (StoreError::NotFound | StoreError::Changed(_))) => {
+                match self.store.head(&upload.store_key).await? {
+                    // An earlier try finished it, and its answer was lost.
+                    Some(found)
+                        if found.size == length
+                            && found.upload.is_none_or(|id| id == upload.id) =>
+                    {
+                        let verified = receipts.iter().all(|receipt| receipt.checksum.is_some());
+                        Ok(Stored {
+                            etag: found.etag,
+                            verified,
+                        })
+                    }
+                    _ => self.missing(live, error).await,
                 }
-                _ => self.lost(live).await,
-            },
-            Err(StoreError::Changed(error)) => {
-                tracing::error!(upload = %live.id, %error, "the store has other parts than it acknowledged");
-                self.lost(live).await
             }
             finished => Ok(finished?),
         }
     }
 
-    async fn lost<T>(&self, live: &Live) -> Result<T> {
+    /// The store does not have an upload's bytes: it is tried again, or lost if the store has said so for long enough.
+    pub(super) async fn missing<T>(&self, live: &Live, error: StoreError) -> Result<T> {
+        let now = self.clock.now();
+        let since = *live.state().missing_since.get_or_insert(now);
+        if now.since(since) < LOST_AFTER {
+            return Err(error.into());
+        }
+        tracing::error!(upload = %live.id, %error, %since, "the store does not have what it acknowledged");
         let reason = FailureReason::StoreLost;
         self.fail(live, reason).await?;
         Err(EngineError::Failed { reason })
@@ -406,7 +425,7 @@ impl Inner {
 
     async fn read_back(&self, live: &Live, upload: &Upload, length: Length) -> Result<Digests> {
         let mut stream = match self.store.read(&upload.store_key, None).await {
-            Err(StoreError::NotFound) => return self.lost(live).await,
+            Err(error @ StoreError::NotFound) => return self.missing(live, error).await,
             stream => stream?,
         };
         let mut hasher = Hasher::of_whole(&upload.declared.digests);
@@ -465,7 +484,8 @@ impl Inner {
         }
     }
 
-    /// Goes on with assemblies that nobody works on. With `at_start`, nobody can: whoever held them is gone.
+    /// Goes on with assemblies that nobody works on, but only with so many at once. With `at_start`, nobody can: whoever
+    /// held them is gone. One that cannot be read is left for the next round and keeps no other waiting.
     pub(super) async fn recover(self: &Arc<Self>, at_start: bool) -> Result<()> {
         const BATCH: u32 = 64;
         let now = if at_start {
@@ -473,23 +493,44 @@ impl Inner {
         } else {
             self.clock.now()
         };
-        for id in self.catalog.due_assemblies(now, BATCH).await? {
-            if let Some(live) = self.registry.get(id).await {
-                drop(self.start_finishing(&live));
-                continue;
-            }
-            let until = self.clock.now().after(HOLD);
-            match self.catalog.claim_assembly(id, now, until).await {
-                Ok(Some(snapshot)) => {
-                    let live = self.registry.insert(self.distrust(snapshot)).await;
-                    tracing::info!(upload = %id, "going on with an assembly");
-                    drop(self.start_finishing(&live));
+        let mut after = None;
+        let mut begun = 0;
+        while begun < BATCH {
+            let page = self
+                .catalog
+                .due_assemblies(now, after, BATCH - begun)
+                .await?;
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
+            for due in page {
+                match self.go_on_with(due.id, now).await {
+                    Ok(new) => begun += u32::from(new),
+                    Err(error @ EngineError::Unavailable { .. }) => return Err(error),
+                    Err(error) => {
+                        tracing::warn!(upload = %due.id, %error, "an assembly could not be gone on with");
+                    }
                 }
-                Ok(None) | Err(CatalogError::Stale | CatalogError::NotFound) => {}
-                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
+    }
+
+    /// Whether work on it was begun by this call.
+    async fn go_on_with(self: &Arc<Self>, id: UploadId, now: Timestamp) -> Result<bool> {
+        if let Some(live) = self.registry.get(id).await {
+            let idle = live.state().finishing.is_none();
+            return Ok(idle && self.start_finishing(&live).is_some());
+        }
+        let until = self.clock.now().after(HOLD);
+        match self.catalog.claim_assembly(id, now, until).await {
+            Ok(Some(snapshot)) => {
+                let live = self.registry.insert(self.distrust(snapshot)).await;
+                tracing::info!(upload = %id, "going on with an assembly");
+                Ok(self.start_finishing(&live).is_some())
+            }
+            Ok(None) | Err(CatalogError::Stale | CatalogError::NotFound) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

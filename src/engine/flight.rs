@@ -15,7 +15,7 @@ use super::live::{Change, Live};
 use super::settle::blocking;
 use super::{EngineError, Inner, Result};
 use crate::catalog::{Intent, IntentKind};
-use crate::model::upload::{FailureReason, StoreUploadId};
+use crate::model::upload::StoreUploadId;
 use crate::model::{ByteRange, Cell, PartNumber, PartReceipt};
 use crate::store::{self, About, Parts, Payload, Put, Shape, StoreError};
 
@@ -180,13 +180,16 @@ pub(super) async fn put_cell(
     let mut put = parts
         .put_part(key, &id, number, range, payload.clone())
         .await;
-    if matches!(put, Err(StoreError::NotFound)) {
-        check_gone(engine, live, parts, &id).await?;
+    if let Err(error @ StoreError::NotFound) = put {
+        check_gone(engine, live, parts, &id, error).await?;
         id = begin(engine, live, parts).await?;
         put = parts.put_part(key, &id, number, range, payload).await;
     }
     let receipt = put?;
-    live.state().landed_in = Some(id);
+    let mut state = live.state();
+    state.landed_in = Some(id);
+    state.missing_since = None;
+    drop(state);
     Ok(receipt)
 }
 
@@ -196,6 +199,7 @@ async fn check_gone(
     live: &Live,
     parts: &dyn Parts,
     id: &StoreUploadId,
+    error: StoreError,
 ) -> Result<()> {
     let listed = parts.multipart_of(&live.store_key).await?;
     if listed.iter().any(|found| found.id == *id) {
@@ -212,9 +216,7 @@ async fn check_gone(
             return Ok(());
         }
     }
-    let reason = FailureReason::StoreLost;
-    engine.fail(live, reason).await?;
-    Err(EngineError::Failed { reason })
+    engine.missing(live, error).await
 }
 
 /// Announces, once, that an object is about to be put under the upload's key.

@@ -61,6 +61,8 @@ pub(super) struct State {
     pub(super) displaced_at: VecDeque<Instant>,
     pub(super) settling: bool,
     pub(super) finishing: Option<watch::Receiver<Option<super::complete::Finished>>>,
+    /// Since when the store says that what the upload is made of is not there.
+    pub(super) missing_since: Option<Timestamp>,
     /// The catalog knows that something is put in one piece under the store key.
     pub(super) object_announced: bool,
     /// Another process took it over, or it has ended.
@@ -118,6 +120,7 @@ impl Live {
                 displaced_at: VecDeque::new(),
                 settling: false,
                 finishing: None,
+                missing_since: None,
                 object_announced: false,
                 lost: false,
                 last_used: Instant::now(),
@@ -269,6 +272,12 @@ impl Live {
         let at_work = !state.writers.is_empty()
             || state.settling
             || state.finishing.is_some()
+            // Else the store could never stay with it for long enough.
+            || (state.missing_since.is_some()
+                && matches!(
+                    state.snapshot.upload.state,
+                    UploadState::Assembling { .. }
+                ))
             || !state.busy.is_empty();
         state.lost || (!at_work && state.last_used.elapsed() > after)
     }

@@ -240,10 +240,11 @@ impl Admission {
             Admitted::Repeat {
                 engine,
                 object,
-                range,
+                start,
+                end,
                 written,
             } => {
-                engine.compare_repeat(&object, range, body).await?;
+                engine.compare_repeat(&object, start, end, body).await?;
                 Ok(written)
             }
         }

@@ -1,6 +1,6 @@
 //! Cleaning up after those who never come back.
 //!
-//! Works in small batches, claims before it deletes, repeats what a late call could undo, and touches only what the catalog
+//! Works in small batches, goes on past what fails, claims before it deletes, repeats what a late call could undo, and touches only what the catalog
 //! recorded. Safe beside running servers: inside the server by cron, outside by `jumar prune`, the same code.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::{Inner, PruneReport, Result};
+use super::{EngineError, Inner, PruneReport, Result};
 use crate::catalog::{Leftover, Owner};
 use crate::model::{StoreKey, Timestamp, UploadId};
 use crate::store::{FoundMultipart, Parts, Shape};
@@ -57,52 +57,68 @@ impl Inner {
         if self.jumps.jumped(now, dry_run) {
             tracing::warn!("the wall clock has jumped; nothing is expired this time");
         } else {
-            self.expire(now, dry_run, &mut report).await?;
+            let done = self.expire(now, dry_run, &mut report).await;
+            report.go_on(done, "expiring")?;
         }
-        self.sweep_leftovers(now, dry_run, &mut report).await?;
-        self.sweep_files(dry_run, &mut report).await?;
+        let done = self.sweep_leftovers(now, dry_run, &mut report).await;
+        report.go_on(done, "sweeping")?;
+        let done = self.sweep_files(dry_run, &mut report).await;
+        report.go_on(done, "sweeping files")?;
         if let Shape::Parts(parts) = self.store.shape() {
-            self.sweep_multipart(parts, now, dry_run, &mut report)
-                .await?;
+            let done = self.sweep_multipart(parts, now, dry_run, &mut report).await;
+            report.go_on(done, "sweeping multipart uploads")?;
         }
-        self.purge(now, dry_run, &mut report).await?;
+        let done = self.purge(now, dry_run, &mut report).await;
+        report.go_on(done, "purging")?;
         report.count();
         Ok(report)
     }
 
     async fn expire(&self, now: Timestamp, dry_run: bool, report: &mut PruneReport) -> Result<()> {
-        if dry_run {
-            report.expired = self.catalog.expired(now, u32::MAX).await?.len() as u64;
-            return Ok(());
-        }
-        while report.expired < MOST {
-            let due = self.catalog.expired(now, BATCH).await?;
-            let mut idle = Vec::with_capacity(due.len());
-            for id in due {
-                // A writer's next commit moves the expiry; it is not cut off for being slow.
-                if self
-                    .registry
-                    .get(id)
-                    .await
-                    .is_none_or(|live| live.state().writers.is_empty())
-                {
-                    idle.push(id);
-                }
+        let mut after = None;
+        let mut seen = 0;
+        while seen < MOST {
+            let page = self.catalog.expired(now, after, BATCH).await?;
+            let Some(last) = page.last() else { break };
+            // Whatever becomes of these: the next page begins behind them.
+            after = Some(*last);
+            seen += page.len() as u64;
+            if dry_run {
+                report.expired += page.len() as u64;
+                continue;
             }
-            let expired = self.catalog.expire(idle, now).await?;
-            if expired.is_empty() {
-                break;
-            }
-            report.expired += expired.len() as u64;
-            for (id, protocol) in expired {
-                if let Some(live) = self.registry.get(id).await {
-                    self.registry.remove(&live);
+            let mut outcomes = futures_util::stream::iter(page)
+                .map(|due| async move { (due.id, self.expire_one(due.id, now).await) })
+                .buffer_unordered(BATCH as usize);
+            while let Some((id, outcome)) = outcomes.next().await {
+                match outcome {
+                    Ok(expired) => report.expired += u64::from(expired),
+                    Err(error) => report.fail(error, |error| {
+                        tracing::warn!(upload = %id, %error, "an upload could not be expired this time");
+                    })?,
                 }
-                let protocol = protocol.name();
-                metrics::counter!("jumar_uploads_total", "protocol" => protocol, "event" => "expired").increment(1);
             }
         }
         Ok(())
+    }
+
+    /// Whether this call expired it.
+    async fn expire_one(&self, id: UploadId, now: Timestamp) -> Result<bool> {
+        // A writer's next commit moves the expiry; it is not cut off for being slow.
+        let live = self.registry.get(id).await;
+        if live.is_some_and(|live| !live.state().writers.is_empty()) {
+            return Ok(false);
+        }
+        let Some(protocol) = self.catalog.expire(id, now).await? else {
+            return Ok(false);
+        };
+        if let Some(live) = self.registry.get(id).await {
+            self.registry.remove(&live);
+        }
+        let protocol = protocol.name();
+        metrics::counter!("jumar_uploads_total", "protocol" => protocol, "event" => "expired")
+            .increment(1);
+        Ok(true)
     }
 
     /// Removes what ended uploads announced. The announcement is dropped once that was done so late that no call from
@@ -123,9 +139,9 @@ impl Inner {
                 continue;
             }
             let mut sweeps = futures_util::stream::iter(page)
-                .map(|leftover| self.sweep_one(leftover, now))
+                .map(|leftover| async move { (leftover.id, self.sweep_one(leftover, now).await) })
                 .buffer_unordered(SWEEPS);
-            while let Some(outcome) = sweeps.next().await {
+            while let Some((id, outcome)) = sweeps.next().await {
                 match outcome {
                     Ok(aborted) => {
                         report.swept += 1;
@@ -133,7 +149,7 @@ impl Inner {
                     }
                     Err(error) => {
                         report.failed += 1;
-                        tracing::warn!(%error, "what an ended upload left could not be removed this time");
+                        tracing::warn!(upload = %id, %error, "what an ended upload left could not be removed this time");
                     }
                 }
             }
@@ -146,8 +162,8 @@ impl Inner {
             id,
             completed,
             ended_at,
-            intents,
         } = leftover;
+        let intents = self.catalog.intents(id).await?;
         let aborted = self.sweep_intents(&intents, completed).await?;
         if now >= ended_at.after(self.settings.orphan_grace) {
             self.catalog
@@ -161,7 +177,13 @@ impl Inner {
     async fn sweep_files(&self, dry_run: bool, report: &mut PruneReport) -> Result<()> {
         let mut ids = self.spool.uploads();
         if let Shape::InPlace(files) = self.store.shape() {
-            ids.extend(files.staged().await?);
+            match files.staged().await {
+                Ok(staged) => ids.extend(staged),
+                Err(error) => {
+                    report.failed += 1;
+                    tracing::warn!(%error, "what is staged could not be listed this time");
+                }
+            }
         }
         ids.sort_unstable();
         ids.dedup();
@@ -257,6 +279,13 @@ impl Inner {
             report.purged = self.catalog.count_ended(before).await?;
             return Ok(());
         }
+        let ended = self.purge_ended(before, report).await;
+        report.go_on(ended, "purging uploads")?;
+        while self.catalog.purge_records(now, before, BATCH).await? > 0 {}
+        Ok(())
+    }
+
+    async fn purge_ended(&self, before: Timestamp, report: &mut PruneReport) -> Result<()> {
         while report.purged < MOST {
             let purged = self.catalog.purge_ended(before, BATCH).await?;
             report.purged += purged;
@@ -264,12 +293,31 @@ impl Inner {
                 break;
             }
         }
-        while self.catalog.purge_records(now, before, BATCH).await? > 0 {}
         Ok(())
     }
 }
 
 impl PruneReport {
+    /// Counts and tells a failure that stops nothing. A catalog that cannot be used now does: then all would fail.
+    fn fail(&mut self, error: EngineError, tell: impl FnOnce(EngineError)) -> Result<()> {
+        if matches!(error, EngineError::Unavailable { .. }) {
+            return Err(error);
+        }
+        self.failed += 1;
+        tell(error);
+        Ok(())
+    }
+
+    /// One kind of work that breaks off does not keep the next from being done.
+    fn go_on(&mut self, done: Result<()>, work: &'static str) -> Result<()> {
+        match done {
+            Ok(()) => Ok(()),
+            Err(error) => self.fail(error, |error| {
+                tracing::error!(%error, work, "a part of pruning broke off; the next round tries again");
+            }),
+        }
+    }
+
     fn count(&self) {
         let kinds = [
             ("expired", self.expired),

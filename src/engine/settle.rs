@@ -154,7 +154,8 @@ impl Inner {
         while let Some(result) = moves.next().await {
             match result {
                 Ok(done) => any |= done,
-                Err(error) => outcome = Err(error),
+                // The first one says why; if it ended the upload, the others find it ended.
+                Err(error) => outcome = outcome.and(Err(error)),
             }
         }
         outcome.map(|()| any)

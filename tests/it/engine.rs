@@ -5,6 +5,7 @@
     reason = "the offsets of a test are small"
 )]
 
+mod cleaning;
 mod complete;
 mod digest;
 mod displace;

@@ -1,7 +1,7 @@
 //! From every byte there to one who makes the object: `begin_assembly` to `claim_key`.
 
 use super::*;
-use crate::catalog::Claimed;
+use crate::catalog::{Claimed, Due};
 
 pub(crate) async fn assembly_begins_when_every_byte_is_there(catalog: Shared) {
     let upload = uploading(&catalog).await;
@@ -107,10 +107,16 @@ pub(crate) async fn an_assembly_is_due_when_nobody_holds_it(catalog: Shared) {
         ids.push(upload.id);
     }
     uploading(&catalog).await;
-    let due = |now, limit| catalog.due_assemblies(Timestamp(now), limit);
-    assert_eq!(due(9, 10).await.expect("read"), []);
-    assert_eq!(due(30, 10).await.expect("read"), [ids[1], ids[2], ids[0]]);
-    assert_eq!(due(30, 2).await.expect("read"), [ids[1], ids[2]]);
+    let due = |now, after, limit| catalog.due_assemblies(Timestamp(now), after, limit);
+    let all = [(10, ids[1]), (20, ids[2]), (30, ids[0])].map(|(at, id)| Due {
+        at: Timestamp(at),
+        id,
+    });
+    assert_eq!(due(9, None, 10).await.expect("read"), []);
+    assert_eq!(due(30, None, 10).await.expect("read"), all);
+    assert_eq!(due(30, None, 2).await.expect("read"), all[..2]);
+    assert_eq!(due(30, Some(all[0]), 2).await.expect("read"), all[1..]);
+    assert_eq!(due(30, Some(all[2]), 2).await.expect("read"), []);
 }
 
 pub(crate) async fn an_assembly_is_claimed_by_one(catalog: Shared) {
@@ -158,6 +164,26 @@ pub(crate) async fn an_assembly_put_off_counts_the_attempt(catalog: Shared) {
     assert_stale(catalog.postpone_assembly(upload.id, Epoch(2), EXPIRY).await);
     let other = uploading(&catalog).await;
     assert_stale(catalog.postpone_assembly(other.id, FIRST, EXPIRY).await);
+    assert_eq!(state(&catalog, other.id).await, UploadState::Uploading);
+}
+
+pub(crate) async fn an_assembly_that_is_held_on_counts_no_attempt(catalog: Shared) {
+    let upload = assembling(&catalog).await;
+    let put_off = catalog.postpone_assembly(upload.id, FIRST, LATER).await;
+    put_off.expect("put off");
+    for until in [EXPIRY, EXPIRY, Timestamp(EXPIRY.0 + 1)] {
+        let held = catalog.hold_assembly(upload.id, FIRST, until).await;
+        held.expect("held");
+        assert_eq!(
+            state(&catalog, upload.id).await,
+            UploadState::Assembling { attempts: 1, until }
+        );
+        let claimed = catalog.claim_assembly(upload.id, LATER, EXPIRY).await;
+        assert_eq!(claimed.expect("answered"), None, "it is held");
+    }
+    assert_stale(catalog.hold_assembly(upload.id, Epoch(2), EXPIRY).await);
+    let other = uploading(&catalog).await;
+    assert_stale(catalog.hold_assembly(other.id, FIRST, EXPIRY).await);
     assert_eq!(state(&catalog, other.id).await, UploadState::Uploading);
 }
 

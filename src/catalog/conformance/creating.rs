@@ -168,6 +168,56 @@ pub(crate) async fn an_expired_idempotency_record_counts_as_none(catalog: Shared
     assert!(matches!(found, Created::Repeated(upload) if upload.id == second.id));
 }
 
+pub(crate) async fn an_expired_upload_is_not_found_by_a_repeated_creation(catalog: Shared) {
+    for received in [false, true] {
+        for pruned in [false, true] {
+            let record = Idempotency {
+                key_hash: [2 + u8::from(received) * 2 + u8::from(pruned); 32],
+                fingerprint: [1; 32],
+                expires_at: Timestamp(EXPIRY.0 * 2),
+            };
+            let at = |now| NewUpload {
+                now: Timestamp(now),
+                expires_at: Timestamp(now + 1000),
+                ..new_upload()
+            };
+            let first = at(EXPIRY.0 - 1000);
+            let create = |new: NewUpload| catalog.create(new, Some(record.clone()));
+            create(first.clone()).await.expect("created");
+            if received {
+                let commit = Commit {
+                    received: vec![range(0, 5)],
+                    ..nothing_of(first.id, FIRST)
+                };
+                catalog.commit(commit).await.expect("committed");
+            } else {
+                let just_before = at(EXPIRY.0 - 1);
+                let found = create(just_before).await.expect("found");
+                assert!(matches!(found, Created::Repeated(upload) if upload.id == first.id));
+            }
+            if pruned {
+                catalog.expire(first.id, EXPIRY).await.expect("expired");
+            }
+            let before = load(&catalog, first.id).await;
+            let other = Idempotency {
+                fingerprint: [2; 32],
+                ..record.clone()
+            };
+            let answer = catalog.create(at(EXPIRY.0), Some(other)).await;
+            assert_eq!(answer.expect("answered"), Created::Mismatch);
+            let second = at(EXPIRY.0);
+            let created = create(second.clone()).await.expect("created");
+            assert!(
+                matches!(&created, Created::New(upload) if upload.id == second.id),
+                "{received} {pruned}: {created:?}"
+            );
+            assert_eq!(load(&catalog, first.id).await, before, "it stays as it was");
+            let found = create(at(EXPIRY.0 + 1)).await.expect("found");
+            assert!(matches!(found, Created::Repeated(upload) if upload.id == second.id));
+        }
+    }
+}
+
 pub(crate) async fn racing_creations_with_one_idempotency_key_make_one_upload(catalog: Shared) {
     let racers: Vec<_> = (0..16)
         .map(|_| {

@@ -1,7 +1,7 @@
 //! `complete`, `fail`, `abort` and `expire`: each upload ends once, with one event.
 
 use super::*;
-use crate::catalog::{Aborted, Claimed};
+use crate::catalog::{Aborted, Claimed, Due};
 use crate::model::upload::FailureReason;
 
 const REASON: FailureReason = FailureReason::DigestMismatch;
@@ -142,10 +142,7 @@ pub(crate) async fn what_assembles_or_has_ended_is_not_aborted(catalog: Shared) 
         .await
         .expect("failed");
     let expired = pending(&catalog).await;
-    catalog
-        .expire(vec![expired.id], EXPIRY)
-        .await
-        .expect("expired");
+    catalog.expire(expired.id, EXPIRY).await.expect("expired");
     let (working, done) = (assembling(&catalog).await, completed(&catalog).await);
     drain_events(&catalog).await;
     for upload in [failed, expired, working, done] {
@@ -178,19 +175,46 @@ pub(crate) async fn only_what_is_past_expires(catalog: Shared) {
         UploadId::generate(),
     ];
 
-    let too_early = catalog.expire(all.clone(), Timestamp(EXPIRY.0 - 1)).await;
-    assert_eq!(too_early.expect("nothing to do"), []);
-    let changed = catalog.expire(all.clone(), EXPIRY).await.expect("expired");
-    let native = |id| (id, Protocol::Native);
-    assert_eq!(changed, [waiting, receiving].map(native));
-    for (id, _) in changed {
-        let found = load(&catalog, id).await.upload;
-        assert_eq!(found.state, UploadState::Expired { at: EXPIRY });
-        assert_eq!(found.epoch, Epoch(2));
+    for id in &all {
+        let too_early = catalog.expire(*id, Timestamp(EXPIRY.0 - 1)).await;
+        assert_eq!(too_early.expect("nothing to do"), None);
+    }
+    for id in &all {
+        let past = *id == waiting || *id == receiving;
+        let changed = catalog.expire(*id, EXPIRY).await.expect("expired");
+        assert_eq!(changed, past.then_some(Protocol::Native));
+        if past {
+            let found = load(&catalog, *id).await.upload;
+            assert_eq!(found.state, UploadState::Expired { at: EXPIRY });
+            assert_eq!(found.epoch, Epoch(2));
+        }
     }
     assert_eq!(state(&catalog, slid).await, UploadState::Pending);
-    assert_eq!(catalog.expire(all, EXPIRY).await.expect("repeated"), []);
+    for id in &all {
+        let repeated = catalog.expire(*id, EXPIRY).await;
+        assert_eq!(repeated.expect("nothing to do"), None);
+    }
     assert_eq!(drain_events(&catalog).await, 2);
+}
+
+pub(crate) async fn one_is_expired_once_among_many_at_once(catalog: Shared) {
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(pending(&catalog).await.id);
+    }
+    let racers: Vec<_> = (0..60)
+        .map(|n| {
+            let (catalog, id) = (Arc::clone(&catalog), ids[n % ids.len()]);
+            tokio::spawn(async move { catalog.expire(id, EXPIRY).await })
+        })
+        .collect();
+    let mut changed = 0;
+    for racer in racers {
+        let outcome = racer.await.expect("not panicked").expect("answered");
+        changed += usize::from(outcome.is_some());
+    }
+    assert_eq!(changed, ids.len());
+    assert_eq!(drain_events(&catalog).await, 20);
 }
 
 pub(crate) async fn expired_ones_are_found_oldest_first(catalog: Shared) {
@@ -210,25 +234,57 @@ pub(crate) async fn expired_ones_are_found_oldest_first(catalog: Shared) {
     catalog.commit(sliding).await.expect("committed");
     assembling(&catalog).await;
     completed(&catalog).await;
-    let expired = |now, limit| catalog.expired(Timestamp(now), limit);
+    let expired = |now, limit| catalog.expired(Timestamp(now), None, limit);
+    let due = |at, id| Due {
+        at: Timestamp(at),
+        id,
+    };
+    let all = [
+        due(5, ids[0]),
+        due(10, ids[1]),
+        due(20, ids[2]),
+        due(40, ids[3]),
+    ];
     assert_eq!(expired(4, 9).await.expect("read"), []);
-    assert_eq!(
-        expired(20, 9).await.expect("read"),
-        [ids[0], ids[1], ids[2]]
-    );
-    assert_eq!(expired(20, 1).await.expect("read"), [ids[0]]);
-    let long_after = expired(EXPIRY.0 * 2, 9).await.expect("read");
-    assert_eq!(long_after, [ids[0], ids[1], ids[2], ids[3]]);
+    assert_eq!(expired(20, 9).await.expect("read"), all[..3]);
+    assert_eq!(expired(20, 1).await.expect("read"), all[..1]);
+    assert_eq!(expired(EXPIRY.0 * 2, 9).await.expect("read"), all);
     assert_eq!(state(&catalog, ids[0]).await, UploadState::Uploading);
+}
+
+pub(crate) async fn expired_ones_are_found_in_pages(catalog: Shared) {
+    let mut all = Vec::new();
+    for expires_at in [10, 20, 20, 20, 20, 20, 30] {
+        let new = NewUpload {
+            expires_at: Timestamp(expires_at),
+            ..new_upload()
+        };
+        all.push(Due {
+            at: new.expires_at,
+            id: new.id,
+        });
+        catalog.create(new, None).await.expect("created");
+    }
+    all.sort_unstable();
+    for limit in 1..=8 {
+        let mut paged = Vec::new();
+        while let page = catalog
+            .expired(Timestamp(30), paged.last().copied(), limit)
+            .await
+            .expect("read")
+            && !page.is_empty()
+        {
+            assert!(page.len() <= limit as usize && paged.len() < all.len());
+            paged.extend(page);
+        }
+        assert_eq!(paged, all, "{limit}");
+    }
 }
 
 pub(crate) async fn an_ending_from_outside_forgets_the_bytes(catalog: Shared) {
     let (aborted, expired) = (uploading(&catalog).await.id, uploading(&catalog).await.id);
     catalog.abort(aborted, LATER).await.expect("aborted");
-    catalog
-        .expire(vec![expired], EXPIRY)
-        .await
-        .expect("expired");
+    catalog.expire(expired, EXPIRY).await.expect("expired");
     for id in [aborted, expired] {
         let found = load(&catalog, id).await;
         assert!(found.received.is_empty() && found.parts.is_empty());

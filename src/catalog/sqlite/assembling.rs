@@ -64,14 +64,17 @@ pub(super) fn postpone(
     Ok(())
 }
 
-pub(super) fn due(tx: &Connection, now: Timestamp, limit: u32) -> Result<Vec<UploadId>> {
-    tx.prepare_cached(DUE)?
-        .query_and_then(params![now.0, limit], |row| read_id(row, "id"))?
-        .collect()
+pub(super) fn hold(tx: &Connection, id: UploadId, epoch: Epoch, until: Timestamp) -> Result<()> {
+    assembling(tx, id, epoch)?;
+    tx.prepare_cached("UPDATE upload_sessions SET held_until = ?2 WHERE id = ?1")?
+        .execute(params![id.as_bytes(), until.0])?;
+    Ok(())
 }
 
-pub(super) const DUE: &str = "SELECT id FROM upload_sessions
-    WHERE state = 'assembling' AND held_until <= ?1 ORDER BY held_until LIMIT ?2";
+/// For [`rows::due`].
+pub(super) const DUE: &str = "SELECT id, held_until AS at FROM upload_sessions
+    WHERE state = 'assembling' AND held_until <= ?1 AND held_until >= ?2 AND (held_until > ?2 OR id > ?3)
+    ORDER BY held_until, id LIMIT ?4";
 
 pub(super) fn claim(
     tx: &Connection,

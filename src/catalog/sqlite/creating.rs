@@ -33,7 +33,8 @@ pub(super) fn create(
     Ok(Created::New(load(tx, new.id)?))
 }
 
-/// What an earlier creation under the same idempotency key makes of this one; `None` if there was none.
+/// What an earlier creation under the same idempotency key makes of this one; `None` if there was none, or its upload has
+/// expired: for the client that one is gone, whether it was pruned already or not.
 fn earlier(tx: &Connection, new: &NewUpload, idempotency: &Idempotency) -> Result<Option<Created>> {
     let recorded = tx
         .prepare_cached(
@@ -51,8 +52,12 @@ fn earlier(tx: &Connection, new: &NewUpload, idempotency: &Idempotency) -> Resul
     if fingerprint != idempotency.fingerprint {
         return Ok(Some(Created::Mismatch));
     }
-    if load(tx, id)?.state != UploadState::Pending {
-        return Ok(Some(Created::InUse));
+    let upload = load(tx, id)?;
+    match upload.state {
+        UploadState::Expired { .. } => return Ok(None),
+        state if state.takes_bytes() && upload.expires_at <= new.now => return Ok(None),
+        UploadState::Pending => {}
+        _ => return Ok(Some(Created::InUse)),
     }
     hand_over(tx, id, new, new.now)?;
     Ok(Some(Created::Repeated(load(tx, id)?)))

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::assembling::{assembling, claim_key};
 use super::events;
 use super::intents;
-use super::rows::{self, integer, json, read_id, word};
+use super::rows::{self, integer, json, word};
 use super::writing::{owned, standing};
 use crate::catalog::{Aborted, CatalogError, Claimed, IntentKind, Result};
 use crate::model::upload::{Epoch, FailureReason, Protocol};
@@ -64,36 +64,24 @@ pub(super) fn abort(tx: &Connection, id: UploadId, now: Timestamp) -> Result<Abo
     Ok(Aborted::Done)
 }
 
-pub(super) fn expired(tx: &Connection, now: Timestamp, limit: u32) -> Result<Vec<UploadId>> {
-    tx.prepare_cached(EXPIRED)?
-        .query_and_then(params![now.0, limit], |row| read_id(row, "id"))?
-        .collect()
-}
+/// For [`rows::due`].
+pub(super) const EXPIRED: &str = "SELECT id, expires_at AS at FROM upload_sessions
+    WHERE state IN ('pending', 'uploading') AND expires_at <= ?1 AND expires_at >= ?2 AND (expires_at > ?2 OR id > ?3)
+    ORDER BY expires_at, id LIMIT ?4";
 
-pub(super) const EXPIRED: &str = "SELECT id FROM upload_sessions
-    WHERE state IN ('pending', 'uploading') AND expires_at <= ?1 ORDER BY expires_at LIMIT ?2";
-
-pub(super) fn expire(
-    tx: &Connection,
-    ids: &[UploadId],
-    now: Timestamp,
-) -> Result<Vec<(UploadId, Protocol)>> {
-    let mut changed = Vec::new();
-    for id in ids {
-        let past: Option<Protocol> = tx
-            .prepare_cached(
-                "SELECT protocol FROM upload_sessions
-                 WHERE id = ?1 AND state IN ('pending', 'uploading') AND expires_at <= ?2",
-            )?
-            .query_and_then(params![id.as_bytes(), now.0], |row| word(row, "protocol"))?
-            .next()
-            .transpose()?;
-        if let Some(protocol) = past {
-            end(tx, *id, &UploadState::Expired { at: now }, now)?;
-            changed.push((*id, protocol));
-        }
+pub(super) fn expire(tx: &Connection, id: UploadId, now: Timestamp) -> Result<Option<Protocol>> {
+    let past: Option<Protocol> = tx
+        .prepare_cached(
+            "SELECT protocol FROM upload_sessions
+             WHERE id = ?1 AND state IN ('pending', 'uploading') AND expires_at <= ?2",
+        )?
+        .query_and_then(params![id.as_bytes(), now.0], |row| word(row, "protocol"))?
+        .next()
+        .transpose()?;
+    if past.is_some() {
+        end(tx, id, &UploadState::Expired { at: now }, now)?;
     }
-    Ok(changed)
+    Ok(past)
 }
 
 /// Puts an open upload into an ended state, lets go of what the record no longer needs, and writes the event.

@@ -79,7 +79,7 @@ pub(super) const LEFT_OVER: &str = "SELECT DISTINCT upload_id FROM intents
     WHERE ended = 1 AND upload_id > ?1 ORDER BY upload_id LIMIT ?2";
 
 fn leftover(tx: &Connection, id: UploadId) -> Result<Leftover> {
-    // Not the whole upload: one that cannot be read can still be cleaned up after.
+    // Not the whole upload, nor its intents: one that cannot be read may not hide the others.
     let (completed, ended_at) = tx
         .prepare_cached("SELECT state = 'completed', ended_at FROM upload_sessions WHERE id = ?1")?
         .query_row([id.as_bytes()], |row| {
@@ -89,6 +89,5 @@ fn leftover(tx: &Connection, id: UploadId) -> Result<Leftover> {
         id,
         completed,
         ended_at,
-        intents: of(tx, id)?,
     })
 }

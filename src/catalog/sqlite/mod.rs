@@ -30,8 +30,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Aborted, Catalog, Claimed, Commit, Created, Idempotency, Intent, IntentKind, Known, Leftover,
-    NewUpload, Open, Owner, Result,
+    Aborted, Catalog, Claimed, Commit, Created, Due, Idempotency, Intent, IntentKind, Known,
+    Leftover, NewUpload, Open, Owner, Result,
 };
 use crate::model::digest::Digests;
 use crate::model::upload::{Epoch, FailureReason, Protocol, Snapshot, StoreUploadId};
@@ -129,9 +129,20 @@ impl Catalog for SqliteCatalog {
             .await
     }
 
-    async fn due_assemblies(&self, now: Timestamp, limit: u32) -> Result<Vec<UploadId>> {
+    async fn hold_assembly(&self, id: UploadId, epoch: Epoch, until: Timestamp) -> Result<()> {
+        self.writer
+            .run(move |tx| assembling::hold(tx, id, epoch, until))
+            .await
+    }
+
+    async fn due_assemblies(
+        &self,
+        now: Timestamp,
+        after: Option<Due>,
+        limit: u32,
+    ) -> Result<Vec<Due>> {
         self.readers
-            .run(move |tx| assembling::due(tx, now, limit))
+            .run(move |tx| rows::due(tx, assembling::DUE, now, after, limit))
             .await
     }
 
@@ -181,20 +192,14 @@ impl Catalog for SqliteCatalog {
         self.writer.run(move |tx| ending::abort(tx, id, now)).await
     }
 
-    async fn expired(&self, now: Timestamp, limit: u32) -> Result<Vec<UploadId>> {
+    async fn expired(&self, now: Timestamp, after: Option<Due>, limit: u32) -> Result<Vec<Due>> {
         self.readers
-            .run(move |tx| ending::expired(tx, now, limit))
+            .run(move |tx| rows::due(tx, ending::EXPIRED, now, after, limit))
             .await
     }
 
-    async fn expire(
-        &self,
-        ids: Vec<UploadId>,
-        now: Timestamp,
-    ) -> Result<Vec<(UploadId, Protocol)>> {
-        self.writer
-            .run(move |tx| ending::expire(tx, &ids, now))
-            .await
+    async fn expire(&self, id: UploadId, now: Timestamp) -> Result<Option<Protocol>> {
+        self.writer.run(move |tx| ending::expire(tx, id, now)).await
     }
 
     async fn leftovers(&self, after: Option<UploadId>, limit: u32) -> Result<Vec<Leftover>> {

@@ -1,9 +1,8 @@
 //! Counting what is there and removing what has had its time.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::rows::{number, read_id};
-use super::writing::standing;
 use crate::catalog::{Known, Open, Owner, Result};
 use crate::model::upload::StoreUploadId;
 use crate::model::{StoreKey, Timestamp, UploadId};
@@ -55,13 +54,14 @@ pub(super) fn purge_records(
 }
 
 pub(super) fn known_among(tx: &Connection, ids: &[UploadId]) -> Result<Vec<Known>> {
+    let mut statement =
+        tx.prepare_cached("SELECT ended_at IS NOT NULL FROM upload_sessions WHERE id = ?1")?;
     let mut known = Vec::new();
     for id in ids {
-        if let Some(standing) = standing(tx, *id)? {
-            known.push(Known {
-                id: *id,
-                ended: standing.has_ended(),
-            });
+        // Not the whole upload: one that cannot be read may not hide the others.
+        let ended = statement.query_row([id.as_bytes()], |row| row.get(0));
+        if let Some(ended) = ended.optional()? {
+            known.push(Known { id: *id, ended });
         }
     }
     Ok(known)

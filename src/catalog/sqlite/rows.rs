@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use rusqlite::types::FromSql;
-use rusqlite::{Connection, OptionalExtension as _, Row};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::error::corrupt;
-use crate::catalog::{CatalogError, Intent, IntentKind, Result};
+use crate::catalog::{CatalogError, Due, Intent, IntentKind, Result};
 use crate::model::digest::Digests;
 use crate::model::upload::{Declared, Epoch, HashPoint, Snapshot, StoreUploadId};
 use crate::model::{
@@ -137,6 +137,28 @@ fn parts(tx: &Connection, id: UploadId) -> Result<BTreeMap<PartNumber, PartRecei
 fn read_range(row: &Row<'_>) -> Result<ByteRange> {
     let (start, stop) = (number(row, "start")?, number(row, "stop")?);
     ByteRange::new(start, stop).ok_or_else(|| corrupt("stop", format!("{stop} follows {start}")))
+}
+
+/// What `sql` lists of uploads whose time has come by `now`, after `after`.
+pub(super) fn due(
+    tx: &Connection,
+    sql: &str,
+    now: Timestamp,
+    after: Option<Due>,
+    limit: u32,
+) -> Result<Vec<Due>> {
+    // Every blob comes after the empty one.
+    let (at, id) = after.as_ref().map_or((i64::MIN, &[][..]), |last| {
+        (last.at.0, last.id.as_bytes().as_slice())
+    });
+    tx.prepare_cached(sql)?
+        .query_and_then(params![now.0, at, id, limit], |row| {
+            Ok(Due {
+                at: time(row, "at")?,
+                id: read_id(row, "id")?,
+            })
+        })?
+        .collect()
 }
 
 /// An intent's row, with its upload in `upload_id`.

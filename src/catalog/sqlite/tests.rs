@@ -353,6 +353,84 @@ async fn what_cannot_be_read_is_corrupt() {
     }
 }
 
+/// One row that cannot be read hides no other from what goes over many, and keeps none from being done.
+#[tokio::test]
+async fn one_that_cannot_be_read_stands_in_nobodys_way() {
+    for spoilt in [
+        "metadata = '[]'",
+        "plan = 'equal:7'",
+        "protocol = 'gopher'",
+        "store_key = '../up'",
+        "length = -1",
+    ] {
+        let (path, _folder) = migrated();
+        let catalog = open(&path);
+        let other = outsider(&path);
+        let spoil = |table: &str, id: UploadId, change: &str| {
+            let column = if table == "upload_sessions" {
+                "id"
+            } else {
+                "upload_id"
+            };
+            let changed = other
+                .execute(
+                    &format!("UPDATE {table} SET {change} WHERE {column} = ?1"),
+                    [id.as_bytes()],
+                )
+                .expect("spoilt");
+            assert_eq!(changed, 1);
+        };
+        let mut open = Vec::new();
+        let mut working = Vec::new();
+        for _ in 0..3 {
+            open.push(pending(&catalog).await.id);
+            working.push(assembling(&catalog).await.id);
+        }
+        for id in &open {
+            let intent = Intent {
+                upload: *id,
+                kind: IntentKind::Object,
+                key: "key".parse().expect("safe"),
+                store_upload_id: None,
+                created_at: NOW,
+            };
+            catalog.announce(intent, Epoch(1)).await.expect("announced");
+        }
+        spoil("upload_sessions", open[1], spoilt);
+        spoil("upload_sessions", working[1], spoilt);
+        let far = Timestamp(i64::MAX);
+        let listed = |due: Vec<Due>| due.into_iter().map(|due| due.id).collect::<Vec<_>>();
+        let mut sorted = (open.clone(), working.clone());
+        sorted.0.sort_unstable();
+        sorted.1.sort_unstable();
+        let expired = catalog.expired(far, None, 9).await.expect("read");
+        assert_eq!(listed(expired), sorted.0, "{spoilt}");
+        let due = catalog.due_assemblies(far, None, 9).await.expect("read");
+        assert_eq!(listed(due), sorted.1, "{spoilt}");
+        let (one, two, three) = tokio::join!(
+            catalog.expire(open[0], far),
+            catalog.expire(open[1], far),
+            catalog.expire(open[2], far),
+        );
+        assert_eq!(one.expect("expired"), Some(Protocol::Native));
+        assert!(matches!(two, Err(CatalogError::Corrupt(_))), "{two:?}");
+        assert_eq!(three.expect("expired"), Some(Protocol::Native));
+        for (n, id) in working.iter().enumerate() {
+            let claimed = catalog.claim_assembly(*id, far, far).await;
+            assert_eq!(claimed.is_ok(), n != 1, "{spoilt}: {claimed:?}");
+        }
+
+        let known = catalog.known_among(open.clone()).await.expect("read");
+        let ended: Vec<_> = known.iter().map(|known| known.ended).collect();
+        assert_eq!(ended, [true, false, true], "{spoilt}");
+        spoil("intents", open[0], "key = '../up'");
+        let left = catalog.leftovers(None, 9).await.expect("read");
+        assert_eq!(left.len(), 2, "{spoilt}");
+        assert!(catalog.intents(open[0]).await.is_err());
+        assert_eq!(catalog.intents(open[2]).await.expect("read").len(), 1);
+    }
+}
+
 /// What cron asks again and again goes by an index, and looks at no row that it does not want.
 #[test]
 fn queries_of_many_uploads_go_by_an_index() {
@@ -361,16 +439,21 @@ fn queries_of_many_uploads_go_by_an_index() {
     for (sql, index) in [
         (
             super::assembling::DUE,
-            "upload_sessions_assembling (held_until<?)",
+            "upload_sessions_assembling (held_until>? AND held_until<?)",
         ),
-        (ending::EXPIRED, "upload_sessions_expiring (expires_at<?)"),
+        (
+            ending::EXPIRED,
+            "upload_sessions_expiring (expires_at>? AND expires_at<?)",
+        ),
         (intents::LEFT_OVER, "intents_left_over (upload_id>?)"),
         (purging::PURGE_ENDED, "upload_sessions_ended (ended_at"),
         (purging::COUNT_ENDED, "upload_sessions_ended (ended_at"),
         (purging::OPEN, "upload_sessions_expiring"),
         (purging::OPEN, "upload_sessions_assembling"),
     ] {
-        let asked = sql.replace("?1", "1").replace("?2", "2");
+        let asked = ["?1", "?2", "?3", "?4"]
+            .iter()
+            .fold(sql.to_owned(), |sql, name| sql.replace(name, &name[1..]));
         let plan: Vec<String> = connection
             .prepare(&format!("EXPLAIN QUERY PLAN {asked}"))
             .expect("prepared")
@@ -380,7 +463,9 @@ fn queries_of_many_uploads_go_by_an_index() {
             .expect("planned");
         let text = plan.join("\n");
         assert!(text.contains(index), "{sql}\n{text}");
-        assert!(!text.contains("TEMP B-TREE"), "{sql}\n{text}");
+        // Those of equal times may be sorted among themselves: they are few.
+        let sorts = text.replace("USE TEMP B-TREE FOR LAST TERM OF ORDER BY", "");
+        assert!(!sorts.contains("TEMP B-TREE"), "{sql}\n{text}");
         let scans = |line: &&String| {
             line.starts_with("SCAN")
                 && !line.contains("USING COVERING INDEX")

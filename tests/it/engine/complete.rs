@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use jumar::engine::{Complete, Completion, EngineError};
+use jumar::engine::{Complete, Completion, EngineError, Write};
 use jumar::model::digest::Digests;
 use jumar::model::{Length, UploadState};
 use jumar::store::call::Call;
 use jumar::store::faulty::{Fault, When};
 
 use super::kit::{both, events, faulty, send, until, writer};
-use crate::support::rig::{Ground, MIB, Rig, Session, noise, write};
+use crate::support::rig::{Ground, MIB, Rig, Session, body_of, noise, write};
 use crate::support::s3::Op;
 
 fn command(session: &Session, length: Option<u64>) -> Complete {
@@ -243,5 +243,49 @@ async fn sealed_to_who_has_another_key() {
             Err(EngineError::NotFound)
         ));
         assert_eq!(rig.offset(&session).await, 500);
+    }
+}
+
+/// A body that names no end says nothing of its length: all that it brings was there, so it may stop anywhere. What goes
+/// beyond the object is another file.
+#[tokio::test]
+async fn a_repeated_body_without_an_end_may_stop_anywhere() {
+    for rig in both().await {
+        let bytes = noise(100_000, 66);
+        let session = rig.create(None).await;
+        rig.put(&session, 0, &bytes).await.unwrap();
+        rig.expect_whole(&session, &bytes).await;
+        let repeat = async |start: u64, sent: &[u8]| {
+            let write = Write {
+                end: None,
+                ..write(&session, start, 0)
+            };
+            let admission = rig.engine.admit(write).await?;
+            let written = admission.run(body_of(sent)).await?;
+            Ok::<_, EngineError>(written.offset.get())
+        };
+        for (start, end) in [
+            (0, 100_000),
+            (0, 70_000),
+            (0, 0),
+            (60_000, 80_000),
+            (100_000, 100_000),
+        ] {
+            let all = repeat(start as u64, &bytes[start..end]).await;
+            assert_eq!(all.unwrap(), 100_000, "{start} {end}");
+        }
+        let longer = [&bytes[..], b"x"].concat();
+        for (start, sent) in [
+            (0, &longer[..]),
+            (100_000, b"x"),
+            (100_001, b""),
+            (5, &bytes[..10]),
+        ] {
+            let other = repeat(start, sent).await;
+            assert!(
+                matches!(other, Err(EngineError::Completed)),
+                "{start} {other:?}"
+            );
+        }
     }
 }

@@ -111,6 +111,17 @@ pub(super) async fn receipts(rig: &Rig, session: &Session) -> usize {
     snapshot.unwrap().parts.len()
 }
 
+/// Makes something of an upload's record unreadable: `what` is from the table on to the column that has its id.
+pub(super) fn spoil(rig: &Rig, what: &str, session: &Session) {
+    let path = rig.ground.folder.path().join("jumar.db");
+    let db = rusqlite::Connection::open(path).unwrap();
+    let id = session.id.as_bytes();
+    let spoilt = db
+        .execute(&format!("UPDATE {what} = ?1"), [id.as_slice()])
+        .unwrap();
+    assert!(spoilt > 0, "{what}");
+}
+
 /// Names of an upload's files in the spool and among what is staged.
 pub(super) fn files_of(rig: &Rig, session: &Session) -> Vec<String> {
     let id = session.id.to_string();

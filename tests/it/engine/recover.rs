@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use jumar::engine::EngineError;
-use jumar::model::UploadState;
 use jumar::model::upload::FailureReason;
+use jumar::model::{Length, UploadState};
 use jumar::store::call::Call;
 use jumar::store::faulty::{Fault, When};
 
-use super::kit::{events, faulty, is_gone, receipts, send, until, writer};
+use super::kit::{events, faulty, is_gone, receipts, send, spoil, until, writer};
 use crate::support::rig::{Ground, MIB, Rig, Session, cut, noise};
+use crate::support::s3::Quirks;
 
 async fn finished_by_itself(rig: &Rig, session: &Session, sent: &[u8]) {
     until("it is completed by itself", async || {
@@ -174,6 +175,12 @@ async fn exact_bytes_what_the_store_lost_fails() {
     })
     .await;
     rig.s3_server().backend().lose_uploads();
+    let outcome = rig.complete(&session).await;
+    assert!(
+        matches!(outcome, Err(EngineError::Unavailable { .. })),
+        "{outcome:?}"
+    );
+    rig.clock.advance(Duration::from_mins(1));
     for _ in 0..2 {
         let outcome = rig.complete(&session).await;
         assert!(
@@ -209,4 +216,135 @@ async fn a_multipart_upload_lost_while_empty_is_begun_again() {
     drop(feed);
     running.await.unwrap().unwrap();
     rig.expect_whole(&session, &bytes).await;
+}
+
+/// The store does not know a multipart upload for a moment, nor lists it, though parts of it have landed.
+#[tokio::test]
+async fn never_back_a_multipart_upload_is_not_found_for_a_moment() {
+    for stays in [false, true] {
+        let (rig, faults) = faulty(Ground::s3().await).await;
+        let bytes = noise(13 * MIB, 77);
+        let session = rig.create(Some(13 * MIB)).await;
+        rig.put(&session, 0, &bytes[..6 * MIB as usize])
+            .await
+            .unwrap();
+        until("a part is there", async || {
+            let snapshot = rig.catalog.load(session.id).await.unwrap().unwrap();
+            snapshot.parts.len() == 1
+        })
+        .await;
+        rig.s3_server().control().set_quirks(Quirks {
+            stale_lists: true,
+            ..Quirks::default()
+        });
+        if stays {
+            rig.s3_server().backend().lose_uploads();
+        } else {
+            faults.fail(Call::PutPart, When::Next(1), Fault::NotFound);
+        }
+        rig.put(&session, 6 * MIB, &bytes[6 * MIB as usize..])
+            .await
+            .expect("the tail takes it");
+        if !stays {
+            rig.expect_whole(&session, &bytes).await;
+            continue;
+        }
+        let outcome = rig.complete(&session).await;
+        assert!(
+            matches!(outcome, Err(EngineError::Unavailable { .. })),
+            "{outcome:?}"
+        );
+        rig.clock.advance(Duration::from_mins(1));
+        let outcome = rig.complete(&session).await;
+        assert!(
+            matches!(
+                outcome,
+                Err(EngineError::Failed {
+                    reason: FailureReason::StoreLost
+                })
+            ),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn holding_an_assembly_on_counts_no_attempt() {
+    let (rig, faults) = faulty(Ground::fs()).await;
+    let session = rig.create(Some(1000)).await;
+    rig.put(&session, 0, &[1; 1000]).await.unwrap();
+    faults.fail(Call::Publish, When::Next(1), Fault::Hang);
+    let (engine, asked) = (rig.engine.clone(), session.clone());
+    let caller = tokio::spawn(async move {
+        let complete = jumar::engine::Complete {
+            id: asked.id,
+            key: asked.key,
+            digests: jumar::model::digest::Digests::default(),
+            length: None,
+        };
+        engine.complete(complete).await
+    });
+    until("it is being finished", async || {
+        faults.count(Call::Publish) == 1
+    })
+    .await;
+    let held = async || match rig
+        .catalog
+        .load(session.id)
+        .await
+        .unwrap()
+        .unwrap()
+        .upload
+        .state
+    {
+        UploadState::Assembling { attempts, until } => (attempts, until),
+        other => panic!("{other:?}"),
+    };
+    let (_, before) = held().await;
+    rig.clock.advance(Duration::from_secs(20));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(21)).await;
+    tokio::time::resume();
+    until("it is held for longer", async || held().await.1 > before).await;
+    assert_eq!(held().await.0, 0);
+    faults.heal();
+    caller.await.unwrap().unwrap();
+    rig.expect_whole(&session, &[1; 1000]).await;
+}
+
+/// More assemblies than one batch has cannot be read, and have waited longer than one that can.
+#[tokio::test]
+async fn one_that_cannot_be_read_keeps_no_assembly_waiting() {
+    let rig = Rig::fs().await;
+    let mut sessions = Vec::new();
+    for n in 0..70 {
+        let session = rig.create(Some(0)).await;
+        let snapshot = rig.catalog.load(session.id).await.unwrap().unwrap();
+        let (epoch, now) = (snapshot.upload.epoch, rig.clock.now());
+        let until = now.after(Duration::from_millis(n));
+        rig.catalog
+            .begin_assembly(
+                session.id,
+                epoch,
+                Length(0),
+                jumar::model::digest::Digests::default(),
+                now,
+                until,
+            )
+            .await
+            .unwrap();
+        sessions.push(session);
+    }
+    let good = sessions.pop().unwrap();
+    for session in &sessions {
+        spoil(
+            &rig,
+            "upload_sessions SET metadata = '[]' WHERE id",
+            session,
+        );
+    }
+    rig.clock.advance(Duration::from_secs(1));
+    let rig = rig.restart().await;
+    rig.engine.recover(false).await.unwrap();
+    finished_by_itself(&rig, &good, &[]).await;
 }

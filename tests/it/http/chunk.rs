@@ -529,6 +529,46 @@ async fn a_completed_upload_takes_its_own_bytes_again() {
     }
 }
 
+/// A body has to be as long as its range, on a completed upload like on any other.
+#[tokio::test]
+async fn a_completed_upload_looks_at_the_length_of_a_repeated_body() {
+    for server in both().await {
+        let upload = server.completed(json!({}), b"1234567890").await;
+        for (pieces, refused) in [
+            (&[&b"34"[..], b"567"][..], None),
+            (&[&b"34"[..], b"56"], Some("range_mismatch")),
+            (&[], Some("range_mismatch")),
+            (&[&b"34"[..], b"5678"], Some("range_mismatch")),
+            (&[&b"34"[..], b"56x"], Some("upload_completed")),
+        ] {
+            let mut connection = server.connect().await;
+            let fields = [
+                ("Upload-Key", upload.key.as_str()),
+                (CONTENT_RANGE.as_str(), "bytes 2-6/10"),
+                ("Transfer-Encoding", "chunked"),
+            ];
+            connection
+                .head("PUT", &upload.path("/chunk"), &fields)
+                .await;
+            for piece in pieces {
+                connection.send_coded(piece).await.unwrap();
+            }
+            connection.send_coded(b"").await.unwrap();
+            let answer = connection.answer().await;
+            match refused {
+                None => assert_eq!(answer.expect(204).offset(), 10),
+                Some(code) => {
+                    answer.expect_problem(409, code);
+                    if code == "range_mismatch" {
+                        assert_eq!(answer.json()["expected_offset"], 10);
+                    }
+                }
+            }
+        }
+        assert_eq!(server.content(&upload, &[]).await.body, b"1234567890");
+    }
+}
+
 #[tokio::test]
 async fn continue_is_said_to_what_is_let_in() {
     for server in both().await {

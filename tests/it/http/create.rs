@@ -1,5 +1,7 @@
 //! `POST /v1/uploads`
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::rig::{Ground, MIB};
@@ -128,6 +130,40 @@ async fn a_lost_answer_is_asked_for_again() {
         server.put(&second, 1, b"2345", 5).await.expect(204);
         server.complete(&second).await.expect(201);
         repeat().await.expect_problem(409, "session_in_use");
+    }
+}
+
+/// An upload that has expired is gone, whether it was pruned or not: the same creation makes a new one.
+#[tokio::test]
+async fn a_creation_repeated_after_its_upload_expired_makes_a_new_one() {
+    for pruned in [false, true] {
+        for ground in [Ground::fs(), Ground::s3().await] {
+            let server = Server::start(ground, |config| {
+                config.uploads.session_ttl_secs = 3600;
+            })
+            .await;
+            let repeat = async || {
+                let asked = json!({"length": 5});
+                let answer = server.post_with(&[("Idempotency-Key", KEY)], &asked).await;
+                answer.expect(201);
+                (answer.json()["expires_at"].clone(), uploaded(&answer))
+            };
+            let (first_expires, first) = repeat().await;
+            server.put(&first, 0, b"12", 5).await.expect(204);
+            server.clock.advance(Duration::from_secs(3601));
+            if pruned {
+                server.prune().await;
+            }
+            let (second_expires, second) = repeat().await;
+            assert_ne!(first.id, second.id);
+            assert_ne!(first_expires, second_expires);
+            let gone = server.ask(&first, "GET", "", &[], b"").await;
+            gone.expect_problem(410, "session_expired");
+            let (third_expires, third) = repeat().await;
+            assert_eq!((third_expires, &third.id), (second_expires, &second.id));
+            server.put(&third, 0, b"12345", 5).await.expect(204);
+            server.complete(&third).await.expect(201);
+        }
     }
 }
 
