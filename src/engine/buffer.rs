@@ -347,9 +347,9 @@ mod tests {
     #[tokio::test]
     async fn bounded_small_frames_pin_about_what_they_hold() {
         let budget = Budget::new(MIB);
-        let mut gatherer = Gather::new(budget.clone());
+        let mut small = Gather::new(budget.clone());
         let frames: Vec<_> = (0..200_u8).map(|n| Bytes::from(vec![n; 1500])).collect();
-        let gathered = gather(&mut gatherer, &frames).await;
+        let gathered = gather(&mut small, &frames).await;
         let bytes: Vec<u8> = gathered
             .iter()
             .flat_map(|frame| &frame.bytes)
@@ -369,15 +369,15 @@ mod tests {
     #[tokio::test]
     async fn large_buffers_are_used_again_and_few_are_kept() {
         let budget = Budget::new(MIB);
-        let mut gatherer = Gather::new(budget.clone());
+        let mut small = Gather::new(budget.clone());
         let frame = [Bytes::from(vec![7; 40_000])];
-        let first = gather(&mut gatherer, &frame).await;
+        let first = gather(&mut small, &frame).await;
         let place = first[0].bytes.as_ptr();
         drop(first);
-        let again = gather(&mut gatherer, &frame).await;
+        let again = gather(&mut small, &frame).await;
         assert_eq!(again[0].bytes.as_ptr(), place);
         assert_eq!(again[0].bytes, frame[0]);
-        let many = gather(&mut gatherer, &vec![frame[0].clone(); 18]).await;
+        let many = gather(&mut small, &vec![frame[0].clone(); 18]).await;
         assert_eq!(many.len(), 6);
         drop((again, many));
         assert_eq!(budget.spare().len(), 2, "a quarter of the budget");
@@ -401,12 +401,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_frame_that_is_large_is_not_copied() {
-        let mut gatherer = Gather::new(Budget::new(MIB));
+        let mut small = Gather::new(Budget::new(MIB));
         let frames = [
             Bytes::from_static(b"small"),
             Bytes::from(vec![1; KEEP_BYTES]),
         ];
-        let gathered = gather(&mut gatherer, &frames).await;
+        let gathered = gather(&mut small, &frames).await;
         assert_eq!(gathered.len(), 2);
         assert_eq!(gathered[1].bytes.as_ptr(), frames[1].as_ptr());
     }

@@ -544,7 +544,7 @@ async fn a_completed_upload_looks_at_the_length_of_a_repeated_body() {
             let mut connection = server.connect().await;
             let fields = [
                 ("Upload-Key", upload.key.as_str()),
-                (CONTENT_RANGE.as_str(), "bytes 2-6/10"),
+                ("Content-Range", "bytes 2-6/10"),
                 ("Transfer-Encoding", "chunked"),
             ];
             connection
