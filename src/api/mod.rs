@@ -6,11 +6,11 @@
 
 pub mod admin;
 pub mod body;
+mod client_io;
 pub mod content;
 pub mod cors;
 pub mod error;
 pub mod fields;
-mod first_bytes;
 pub mod native;
 pub mod observe;
 pub mod router;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::body::{DrainLimits, Received};
-use super::first_bytes::FirstBytes;
+use super::client_io::{ClientIo, Crowd};
 use super::observe::HeadLimits;
 
 /// How much of a body one HTTP/2 stream may send ahead of being read: enough to fill a fast link over a long distance.
@@ -32,13 +32,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 const STREAMS: u32 = 100;
 /// How often a silent HTTP/2 peer is asked whether it is still there, and how long it has to answer.
 const PING: Duration = Duration::from_secs(20);
-/// Up to so many connections each reads into large buffers, which is fast; beyond, into small ones, because what they hold is
-/// outside of the memory budget.
-const FEW_CONNECTIONS: usize = 16;
-/// The buffer that hyper reads into at most, among few connections. Larger than a head may be, so that somewhat too large
-/// heads are refused with a problem of ours.
-const LARGE_BUFFER_BYTES: usize = 512 << 10;
-/// How much larger than a head the buffer is among many connections.
+/// What hyper gathers of a head at most. More than a head may have, so that somewhat too large heads are refused with a
+/// problem of ours.
+const BUFFER_BYTES: usize = 512 << 10;
+/// How much larger than a head the buffer is at least.
 const BUFFER_BEYOND_HEAD_BYTES: usize = 8 << 10;
 /// How many header fields more than allowed hyper takes in, for the same reason. Beyond that its answer has no body.
 const SPARE_FIELDS: usize = 1024;
@@ -85,11 +82,13 @@ pub async fn serve(
     limits: Limits,
     stop: CancellationToken,
 ) -> Connections {
-    let small = limits.head.bytes + BUFFER_BEYOND_HEAD_BYTES;
-    let among_few = builder(&limits, LARGE_BUFFER_BYTES.max(small));
-    let among_many = builder(&limits, small);
+    let builder = builder(&limits);
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(limits.connections));
+    let crowd = Crowd {
+        slots: Arc::clone(&slots),
+        limit: limits.connections,
+    };
     let mut tasks = JoinSet::new();
     loop {
         let slot = tokio::select! {
@@ -119,10 +118,12 @@ pub async fn serve(
             let request = receive(request, limits.refused_body);
             router.clone().oneshot(request)
         });
-        let io = TokioIo::new(FirstBytes::new(stream, limits.head_timeout));
-        let few = limits.connections - slots.available_permits() <= FEW_CONNECTIONS;
-        let builder = if few { &among_few } else { &among_many };
-        let connection = graceful.watch(builder.serve_connection(io, service).into_owned());
+        let io = ClientIo::new(stream, limits.head_timeout, crowd.clone());
+        let connection = graceful.watch(
+            builder
+                .serve_connection(TokioIo::new(io), service)
+                .into_owned(),
+        );
         tasks.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(error, "a connection broke");
@@ -137,7 +138,8 @@ pub async fn serve(
     }
 }
 
-fn builder(limits: &Limits, buffer: usize) -> auto::Builder<TokioExecutor> {
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let buffer = BUFFER_BYTES.max(limits.head.bytes + BUFFER_BEYOND_HEAD_BYTES);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()

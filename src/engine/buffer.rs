@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use memmap2::MmapMut;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -18,13 +19,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// For how long it is left to the cells on their way to bring memory back; the store may hang.
 const LANDING_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A frame from the network of at least this size is kept as it came; a smaller one pins more memory than it fills.
-const KEEP_BYTES: usize = 64 * 1024;
-/// Small frames are copied together into buffers: a small one where little comes, else large ones, which are used again so
-/// that they do not leave holes in the heap.
-const SMALL_BUFFER_BYTES: usize = 16 * 1024;
-const LARGE_BUFFER_BYTES: usize = 128 * 1024;
-/// At most this part of the budget is kept in large buffers that nobody uses.
+/// A frame from the network of at least this size is kept as it came. A smaller one pins more memory than it fills, so such
+/// ones are copied together into buffers of this size.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// At most this part of the budget is kept in buffers that nobody uses.
 const SPARE_PART: usize = 4;
 
 /// The budget. Cloning shares it.
@@ -38,11 +36,11 @@ struct Shared {
     flying: AtomicUsize,
     holders: Mutex<BTreeMap<u64, Arc<Notify>>>,
     next_holder: AtomicU64,
-    spare: Mutex<Vec<Vec<u8>>>,
+    spare: Mutex<Vec<MmapMut>>,
 }
 
 /// Memory that was granted; dropping it gives it back.
-pub(super) struct Grant(OwnedSemaphorePermit);
+pub(super) struct Grant(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 /// Bytes with the memory that they take. Clones share the grant.
 #[derive(Clone)]
@@ -125,7 +123,7 @@ impl Budget {
         Arc::new(Grant(permit.expect("nothing is always there")))
     }
 
-    fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+    fn spare(&self) -> MutexGuard<'_, Vec<MmapMut>> {
         self.0.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -193,41 +191,53 @@ impl Drop for Flying {
     }
 }
 
-/// A buffer that is used again when the last frame of it is dropped, if it is a large one.
+/// A buffer that is used again when the last frame of it is dropped. Its memory is mapped rather than allocated: buffers that
+/// come and go between long-lived things would leave holes in the heap, which the budget does not see.
 struct Buffer {
-    bytes: Vec<u8>,
+    memory: Option<MmapMut>,
+    len: usize,
     budget: Budget,
 }
 
 impl Buffer {
-    fn with_capacity(capacity: usize, budget: &Budget) -> Self {
-        let spare = (capacity == LARGE_BUFFER_BYTES)
-            .then(|| budget.spare().pop())
-            .flatten();
+    fn new(budget: &Budget) -> Self {
+        let spare = budget.spare().pop();
+        let memory = spare.unwrap_or_else(|| {
+            MmapMut::map_anon(BUFFER_BYTES).expect("there is memory for what the budget allows")
+        });
         Self {
-            bytes: spare.unwrap_or_else(|| Vec::with_capacity(capacity)),
+            memory: Some(memory),
+            len: 0,
             budget: budget.clone(),
         }
     }
 
     fn room(&self) -> usize {
-        self.bytes.capacity() - self.bytes.len()
+        BUFFER_BYTES - self.len
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        if let Some(memory) = &mut self.memory {
+            memory[self.len..end].copy_from_slice(bytes);
+        }
+        self.len = end;
     }
 }
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.memory
+            .as_ref()
+            .map_or(&[], |memory| &memory[..self.len])
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut spare = self.budget.spare();
-        let most = self.budget.0.total / SPARE_PART / LARGE_BUFFER_BYTES;
-        if self.bytes.capacity() == LARGE_BUFFER_BYTES && spare.len() < most {
-            self.bytes.clear();
-            spare.push(std::mem::take(&mut self.bytes));
+        if spare.len() < self.budget.0.total / SPARE_PART / BUFFER_BYTES {
+            spare.extend(self.memory.take());
         }
     }
 }
@@ -236,8 +246,6 @@ impl Drop for Buffer {
 pub(super) struct Gather {
     budget: Budget,
     buffer: Option<(Buffer, Arc<Grant>)>,
-    /// How large the next buffer is.
-    capacity: usize,
 }
 
 impl Gather {
@@ -245,51 +253,38 @@ impl Gather {
         Self {
             budget,
             buffer: None,
-            capacity: SMALL_BUFFER_BYTES,
         }
     }
 
     /// How much the bytes would need beyond what is held; `None`: they fit.
     pub(super) fn needs(&self, bytes: &Bytes) -> Option<usize> {
-        if bytes.len() >= KEEP_BYTES {
+        if bytes.len() >= BUFFER_BYTES {
             // The network layer reads into buffers of powers of two; a frame this large nearly fills its own.
-            Some(bytes.len().next_power_of_two())
-        } else if self
+            return Some(bytes.len().next_power_of_two());
+        }
+        let fits = self
             .buffer
             .as_ref()
-            .is_some_and(|(buffer, _)| buffer.room() >= bytes.len())
-        {
-            None
-        } else {
-            let capacity = match &self.buffer {
-                Some(_) => capacity_after(self.gathered()),
-                None => self.capacity,
-            };
-            Some(if bytes.len() > capacity {
-                LARGE_BUFFER_BYTES
-            } else {
-                capacity
-            })
-        }
+            .is_some_and(|(buffer, _)| buffer.room() >= bytes.len());
+        (!fits).then_some(BUFFER_BYTES)
     }
 
     /// Adds bytes, with the grant that [`needs`](Self::needs) asked for. Frames that are full come out, in order.
     pub(super) fn push(&mut self, bytes: Bytes, grant: Option<Arc<Grant>>, out: &mut Vec<Frame>) {
-        if bytes.len() >= KEEP_BYTES {
+        if bytes.len() >= BUFFER_BYTES {
             self.flush(out);
             out.extend(grant.map(|grant| Frame { bytes, grant }));
             return;
         }
         if let Some(grant) = grant {
             self.flush(out);
-            let capacity = grant.0.num_permits().max(bytes.len());
-            self.buffer = Some((Buffer::with_capacity(capacity, &self.budget), grant));
+            self.buffer = Some((Buffer::new(&self.budget), grant));
         }
         let (buffer, _) = self
             .buffer
             .as_mut()
             .expect("there is room, or a grant for some");
-        buffer.bytes.extend_from_slice(&bytes);
+        buffer.push(&bytes);
         if buffer.room() == 0 {
             self.flush(out);
         }
@@ -297,11 +292,7 @@ impl Gather {
 
     /// Brings out what is gathered, full or not.
     pub(super) fn flush(&mut self, out: &mut Vec<Frame>) {
-        let gathered = self.gathered();
-        self.capacity = capacity_after(gathered);
-        if let Some((buffer, grant)) = self.buffer.take()
-            && gathered > 0
-        {
+        if let Some((buffer, grant)) = self.buffer.take() {
             out.push(Frame {
                 bytes: Bytes::from_owner(buffer),
                 grant,
@@ -312,16 +303,7 @@ impl Gather {
     pub(super) fn gathered(&self) -> u64 {
         self.buffer
             .as_ref()
-            .map_or(0, |(buffer, _)| buffer.bytes.len() as u64)
-    }
-}
-
-/// How large the buffer after one is that was given up with so many bytes in it.
-fn capacity_after(gathered: u64) -> usize {
-    if gathered > SMALL_BUFFER_BYTES as u64 / 2 {
-        LARGE_BUFFER_BYTES
-    } else {
-        SMALL_BUFFER_BYTES
+            .map_or(0, |(buffer, _)| buffer.len as u64)
     }
 }
 
@@ -356,18 +338,14 @@ mod tests {
             .copied()
             .collect();
         assert_eq!(bytes, frames.concat());
-        assert!(gathered.len() <= 4, "{} buffers", gathered.len());
-        let used = MIB - budget.free_bytes();
-        assert!(
-            (300_000..=400 * 1024).contains(&used),
-            "{used} bytes are charged"
-        );
+        assert_eq!(gathered.len(), 5, "43 frames fit a buffer");
+        assert_eq!(MIB - budget.free_bytes(), 5 * BUFFER_BYTES as u64);
         drop(gathered);
         assert_eq!(budget.free_bytes(), MIB);
     }
 
     #[tokio::test]
-    async fn large_buffers_are_used_again_and_few_are_kept() {
+    async fn buffers_are_used_again_and_few_are_kept() {
         let budget = Budget::new(MIB);
         let mut small = Gather::new(budget.clone());
         let frame = [Bytes::from(vec![7; 40_000])];
@@ -377,10 +355,10 @@ mod tests {
         let again = gather(&mut small, &frame).await;
         assert_eq!(again[0].bytes.as_ptr(), place);
         assert_eq!(again[0].bytes, frame[0]);
-        let many = gather(&mut small, &vec![frame[0].clone(); 18]).await;
+        let many = gather(&mut small, &vec![frame[0].clone(); 6]).await;
         assert_eq!(many.len(), 6);
         drop((again, many));
-        assert_eq!(budget.spare().len(), 2, "a quarter of the budget");
+        assert_eq!(budget.spare().len(), 4, "a quarter of the budget");
         budget.trim();
         assert!(budget.spare().is_empty());
     }
@@ -404,7 +382,7 @@ mod tests {
         let mut small = Gather::new(Budget::new(MIB));
         let frames = [
             Bytes::from_static(b"small"),
-            Bytes::from(vec![1; KEEP_BYTES]),
+            Bytes::from(vec![1; BUFFER_BYTES]),
         ];
         let gathered = gather(&mut small, &frames).await;
         assert_eq!(gathered.len(), 2);

@@ -13,7 +13,7 @@ use super::hasher::Hasher;
 use crate::store::{self, StagedFile, StoreError};
 
 /// How many frames may wait in a lane.
-const QUEUE_FRAMES: usize = 8;
+const QUEUE_FRAMES: usize = 16;
 /// Batches below this size are hashed where they are: handing them to another thread would cost more.
 const HASH_INLINE_BYTES: u64 = 16 * 1024;
 /// Under `durability = "power"` at most this much waits for the disk, so that a sync never takes long.
