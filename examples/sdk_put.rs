@@ -23,8 +23,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 
 /// The size of a part.
 const PART: usize = 8 << 20;
-/// Parts that differ from each other; more are these again.
-const DISTINCT: usize = 4;
+/// What is put is this many random bytes, repeated. A prime, so that no two blocks are the same: some stores keep equal blocks
+/// once, and would have less to do.
+const PERIOD: usize = 33_554_393;
 /// The most parts that a multipart upload has.
 const MOST_PARTS: u64 = 10_000;
 
@@ -68,12 +69,10 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     let count = (options.mib * (1 << 20))
         .div_ceil(PART as u64)
         .clamp(1, MOST_PARTS);
-    let mut parts = Vec::with_capacity(DISTINCT);
-    for _ in 0..DISTINCT {
-        let mut part = vec![0; PART];
-        getrandom::fill(&mut part).context("no randomness")?;
-        parts.push(Bytes::from(part));
-    }
+    let mut content = vec![0; PERIOD];
+    getrandom::fill(&mut content).context("no randomness")?;
+    content.extend_from_within(..PART);
+    let content = Bytes::from(content);
 
     let begun = client
         .create_multipart_upload()
@@ -91,7 +90,7 @@ async fn run(options: &Options) -> anyhow::Result<()> {
         &bucket,
         &key,
         upload,
-        &parts,
+        &content,
         count,
         options.parallel,
     )
@@ -124,21 +123,23 @@ async fn put(
     bucket: &str,
     key: &str,
     upload: &str,
-    parts: &[Bytes],
+    content: &Bytes,
     count: u64,
     parallel: usize,
 ) -> anyhow::Result<()> {
-    futures_util::stream::iter((1..=count).zip(parts.iter().cycle()))
-        .map(|(number, part)| {
+    futures_util::stream::iter(1..=count)
+        .map(|number| {
             let client = client.clone();
             async move {
+                let start = usize::try_from(number)? * PART % PERIOD;
+                let part = content.slice(start..start + PART);
                 client
                     .upload_part()
                     .bucket(bucket)
                     .key(key)
                     .upload_id(upload)
                     .part_number(i32::try_from(number)?)
-                    .body(ByteStream::from(part.clone()))
+                    .body(ByteStream::from(part))
                     .customize()
                     .disable_payload_signing()
                     .send()
