@@ -247,6 +247,7 @@ fn engine_settings(config: &Config) -> Result<Settings, AppError> {
         session_ttl: Duration::from_secs(uploads.session_ttl_secs),
         session_max_age: Duration::from_secs(uploads.session_max_age_secs),
         retention: Duration::from_secs(uploads.retention_secs),
+        delete_completed: uploads.delete_completed,
         max_parallel_chunks: uploads.max_parallel_chunks,
         max_checksummed_chunk_bytes: uploads.max_checksummed_chunk_bytes,
         durability: uploads.durability,

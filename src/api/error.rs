@@ -29,6 +29,8 @@ const CHUNK_RETRY_SECS: u64 = 1;
 pub enum Code {
     /// A malformed header, JSON or parameter.
     BadRequest,
+    /// It is not allowed.
+    Forbidden,
     /// No such upload, or not its key.
     NotFound,
     /// The route does not know the method.
@@ -73,6 +75,7 @@ impl Code {
     pub fn word(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
+            Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::SessionExpired => "session_expired",
@@ -99,6 +102,7 @@ impl Code {
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::SessionExpired => StatusCode::GONE,
@@ -122,6 +126,7 @@ impl Code {
     fn title(self) -> &'static str {
         match self {
             Self::BadRequest => "The request is malformed",
+            Self::Forbidden => "It is not allowed",
             Self::NotFound => "There is nothing here",
             Self::MethodNotAllowed => "The method is not allowed",
             Self::SessionExpired => "The upload has ended",
@@ -308,6 +313,10 @@ impl From<EngineError> for Problem {
             EngineError::OutOfOrder { expected } => {
                 Self::new(Code::ChunkOutOfOrder, detail).offset(expected.get())
             }
+            EngineError::DigestMissing { .. } | EngineError::BadParts { .. } => {
+                Self::bad_request(detail)
+            }
+            EngineError::Unwritable => Self::new(Code::Forbidden, detail),
             EngineError::Displaced => Self::new(Code::Displaced, detail).close(),
             EngineError::Incomplete { missing, truncated } => {
                 let shown: Vec<Value> = missing

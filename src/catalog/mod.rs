@@ -18,7 +18,7 @@ use async_trait::async_trait;
 
 use crate::model::digest::Digests;
 use crate::model::upload::{
-    Declared, Epoch, FailureReason, HashPoint, Protocol, Snapshot, StoreUploadId,
+    Declared, Epoch, FailureReason, HashPoint, Protocol, Role, Snapshot, StoreUploadId,
 };
 use crate::model::{
     ByteRange, KeyHash, Length, Object, PartReceipt, Plan, StoreKey, Timestamp, Upload, UploadId,
@@ -53,6 +53,12 @@ pub struct NewUpload {
     pub key_hash: KeyHash,
     /// The protocol that creates it.
     pub protocol: Protocol,
+    /// What it is for.
+    pub role: Role,
+    /// The partial uploads that a final one is made of, in order; empty for others.
+    pub parts: Vec<UploadId>,
+    /// What only its key opens.
+    pub sealed: Option<Vec<u8>>,
     /// What its client declares.
     pub declared: Declared,
     /// Its length, if known.
@@ -65,6 +71,8 @@ pub struct NewUpload {
     pub now: Timestamp,
     /// When it expires, unless bytes arrive.
     pub expires_at: Timestamp,
+    /// Until when its creator holds the assembly of a final upload whose parts are all complete.
+    pub held_until: Timestamp,
 }
 
 /// Makes a creation repeatable (the `Idempotency-Key` header).
@@ -90,6 +98,18 @@ pub enum Created {
     Mismatch,
     /// The earlier creation's upload has received bytes, or ended otherwise than by expiring. Nothing changed.
     InUse,
+    /// One of the parts, counted from 0, is not there, is no partial upload, or has ended otherwise than by completing.
+    /// Nothing changed.
+    PartGone(usize),
+}
+
+/// A complete partial upload, as a source of a final one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The key of its object.
+    pub key: StoreKey,
+    /// The object's size.
+    pub size: Length,
 }
 
 /// What a writer has made durable and wants to be remembered. See [`Catalog::commit`].
@@ -211,7 +231,8 @@ pub struct Owner {
 /// The record of uploads. See the module's documentation for what all operations share.
 #[async_trait]
 pub trait Catalog: Send + Sync + 'static {
-    /// Creates an upload, pending, under epoch 1, and records `idempotency` with it; or finds the earlier creation of the
+    /// Creates an upload, pending, under epoch 1, and records `idempotency` with it. A final one whose parts are all complete
+    /// is assembling at once, held by the caller; its length is the sum of theirs. Or finds the earlier creation of the
     /// same idempotency key. A record that has expired counts as none; so does one whose upload has expired, whether
     /// [`expire`](Self::expire) came by or not: it is replaced. Repeated without idempotency: [`CatalogError::Stale`] (the
     /// id is taken).
@@ -288,6 +309,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// Assembling becomes completed: the object, the event `completed` and the new state in one transaction, the
     /// intents listed in `settled` dropped. Starts from assembling under the epoch, with the object's key claimed for this
     /// upload or for nobody (then it is now), else `Stale`; so it happens once. Parts are forgotten, ranges stay.
+    ///
+    /// A partial upload causes no event; pending final uploads of which it was the last part turn to assembling, with their
+    /// length, held by nobody, and are returned. A final upload's parts expire now, if they did not before.
     async fn complete(
         &self,
         id: UploadId,
@@ -295,8 +319,14 @@ pub trait Catalog: Send + Sync + 'static {
         object: Object,
         settled: Vec<IntentKind>,
         now: Timestamp,
-    ) -> Result<()>;
+    ) -> Result<Vec<UploadId>>;
 
+    /// What a final upload is made of, in order. `Stale` if one of its parts is not complete. Reads only.
+    async fn sources(&self, id: UploadId) -> Result<Vec<Source>>;
+
+    /// Whatever ends a partial upload otherwise than by completing (here and below) also ends the pending final uploads that it
+    /// is a part of: they fail with [`FailureReason::PartGone`].
+    ///
     /// Assembling, pending or uploading becomes failed, with the event `failed`; its claimed key is given back. Starts
     /// from the epoch, else `Stale`; so it happens once. Parts are forgotten, ranges stay.
     async fn fail(
@@ -311,14 +341,32 @@ pub trait Catalog: Send + Sync + 'static {
     /// forgotten. Repeatable. `NotFound` if there is none.
     async fn abort(&self, id: UploadId, now: Timestamp) -> Result<Aborted>;
 
+    /// Completed or failed becomes aborted, its epoch one up, with the event `aborted`. `with_object`, the object's record goes
+    /// and an intent to delete it from the store is left. Refused in every other state but aborted, and for a partial
+    /// upload that an assembling one is made of. Repeatable. `NotFound` if there is none.
+    async fn terminate(&self, id: UploadId, with_object: bool, now: Timestamp) -> Result<Aborted>;
+
+    /// Completed partial uploads that expired before `before`, the oldest first, from `after` on. Reads only.
+    async fn spent_parts(
+        &self,
+        before: Timestamp,
+        after: Option<Due>,
+        limit: u32,
+    ) -> Result<Vec<Due>>;
+
+    /// A completed partial upload that expired before `before` becomes expired, its object's record goes, and an intent
+    /// to delete it from the store is left; not while a pending or assembling upload is made of it. Whether this call
+    /// changed it.
+    async fn discard_part(&self, id: UploadId, before: Timestamp, now: Timestamp) -> Result<bool>;
+
     /// Pending and uploading uploads whose `expires_at` is not after `now`, the oldest first, from `after` on. One that
     /// [`load`](Self::load) could not read is among them. Reads only.
     async fn expired(&self, now: Timestamp, after: Option<Due>, limit: u32) -> Result<Vec<Due>>;
 
     /// An upload that is still pending or uploading and past its expiry becomes expired, epoch one up, with the event
-    /// `expired`; its ranges and parts are forgotten. Returns its protocol if this call changed it, `None` if there was
+    /// `expired`; its ranges and parts are forgotten. Returns its protocol and role if this call changed it, `None` if there was
     /// nothing to change, so it happens once. Made for many at once: each fails alone.
-    async fn expire(&self, id: UploadId, now: Timestamp) -> Result<Option<Protocol>>;
+    async fn expire(&self, id: UploadId, now: Timestamp) -> Result<Option<(Protocol, Role)>>;
 
     /// Ended uploads that have intents, in the order of their ids from `after` on, also those that
     /// [`load`](Self::load) or [`intents`](Self::intents) could not read. Reads only.
@@ -330,7 +378,8 @@ pub trait Catalog: Send + Sync + 'static {
     /// Drops intents whose things are known to be gone. Repeatable.
     async fn settle(&self, id: UploadId, kinds: Vec<IntentKind>) -> Result<()>;
 
-    /// Removes the records of uploads that ended before `before` and have no intents left, with all that hangs on them but a
+    /// Removes the records of uploads that ended before `before` and have no intents left (of partial ones that are complete
+    /// not before they are discarded), with all that hangs on them but a
     /// completed one's object and the events, at most `limit`; returns how many. Repeatable.
     async fn purge_ended(&self, before: Timestamp, limit: u32) -> Result<u64>;
 

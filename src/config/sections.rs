@@ -293,6 +293,8 @@ pub struct Uploads {
     pub session_max_age_secs: u64,
     /// How long records of ended uploads stay.
     pub retention_secs: u64,
+    /// Whether ending a completed upload by tus or the IETF's protocol removes its object.
+    pub delete_completed: bool,
     /// How many chunks of one upload may be in flight.
     pub max_parallel_chunks: usize,
     /// The largest body that may come with its own digest.
@@ -317,6 +319,7 @@ impl Default for Uploads {
             session_ttl_secs: 259_200,
             session_max_age_secs: 518_400,
             retention_secs: 2_592_000,
+            delete_completed: true,
             max_parallel_chunks: 4,
             max_checksummed_chunk_bytes: 64 << 20,
             durability: Durability::Power,

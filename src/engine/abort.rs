@@ -1,24 +1,36 @@
 //! Ending an upload at its client's wish, and removing what an ended one left.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::live::Opened;
+use super::create::count;
+use super::live::{Live, Opened};
 use super::settle::blocking;
-use super::{EngineError, Inner, Result};
+use super::{Complete, Completion, EngineError, Inner, Result};
 use crate::catalog::{Aborted, Intent, IntentKind};
-use crate::model::{UploadId, UploadKey, UploadState};
+use crate::model::digest::Digests;
+use crate::model::upload::{Role, Snapshot};
+use crate::model::{RangeSet, Upload, UploadId, UploadKey, UploadState};
 use crate::store::{Shape, StoreError};
 
 const GONE_WITHIN: Duration = Duration::from_millis(900);
+/// How long the answer to an ending waits until what was left is removed.
+const CLEAN_WITHIN: Duration = Duration::from_secs(5);
 
 impl Inner {
     pub(super) async fn abort(
-        self: &std::sync::Arc<Self>,
+        self: &Arc<Self>,
         id: UploadId,
         key: &UploadKey,
     ) -> Result<()> {
         let live = match self.open(id, key).await {
             Ok(Opened::Live(live)) => live,
+            Ok(Opened::Waiting(upload)) => Arc::new(Live::new(Snapshot {
+                upload: *upload,
+                received: RangeSet::new(),
+                parts: BTreeMap::new(),
+            })),
             Ok(Opened::Ended(upload)) => {
                 return match upload.state {
                     UploadState::Failed { reason, .. } => Err(EngineError::Failed { reason }),
@@ -38,6 +50,73 @@ impl Inner {
         let _ = tokio::time::timeout(GONE_WITHIN, live.displace_all()).await;
         self.ended(&live, "aborted").await;
         Ok(())
+    }
+
+    pub(super) async fn terminate(
+        self: &Arc<Self>,
+        id: UploadId,
+        key: &UploadKey,
+    ) -> Result<()> {
+        loop {
+            match self.open(id, key).await? {
+                Opened::Ended(upload) => return self.terminate_ended(&upload).await,
+                Opened::Live(live)
+                    if matches!(
+                        live.state().snapshot.upload.state,
+                        UploadState::Assembling { .. }
+                    ) => {}
+                Opened::Live(_) | Opened::Waiting(_) => match self.abort(id, key).await {
+                    // It was completed in between.
+                    Err(EngineError::Completed | EngineError::Failed { .. }) => continue,
+                    aborted => return aborted,
+                },
+            }
+            let complete = Complete {
+                id,
+                key: key.clone(),
+                digests: Digests::default(),
+                length: None,
+            };
+            match self.complete(complete).await {
+                Ok(Completion::Working { .. }) => {
+                    return Err(EngineError::unavailable("it is being completed"));
+                }
+                // However it ended, it did.
+                Ok(Completion::Done { .. })
+                | Err(EngineError::Failed { .. } | EngineError::DigestMismatch { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn terminate_ended(&self, upload: &Upload) -> Result<()> {
+        match upload.state {
+            UploadState::Completed { .. } | UploadState::Failed { .. } => {}
+            _ => return Err(EngineError::Gone),
+        }
+        let with_object = self.settings.delete_completed || upload.role == Role::Partial;
+        match self
+            .catalog
+            .terminate(upload.id, with_object, self.clock.now())
+            .await?
+        {
+            Aborted::Done => {}
+            Aborted::Refused => {
+                return Err(EngineError::unavailable("another upload is being made of it"));
+            }
+        }
+        count(upload.protocol, upload.role, "aborted");
+        self.clean_up_soon(upload.id, false).await;
+        Ok(())
+    }
+
+    /// Removes what an ended upload left, but waits for it only so long. Pruning goes on with what is left then.
+    pub(super) async fn clean_up_soon(&self, id: UploadId, completed: bool) {
+        let cleaned = tokio::time::timeout(CLEAN_WITHIN, self.clean_up(id, completed));
+        let slow = |_| EngineError::unavailable("it took too long");
+        if let Err(error) = cleaned.await.map_err(slow).flatten() {
+            tracing::warn!(upload = %id, %error, "what an upload left could not be removed; pruning will");
+        }
     }
 
     /// Removes what an ended upload left: staged and spooled files, and what it announced. Repeatable.
@@ -81,7 +160,7 @@ impl Inner {
                         }
                     }
                 }
-                (IntentKind::Object, Shape::Parts(_)) if !completed => {
+                (IntentKind::Object, _) if !completed => {
                     self.store.delete(&intent.key).await?;
                 }
                 _ => {}

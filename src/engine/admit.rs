@@ -1,14 +1,20 @@
 //! Letting a write in: everything that can be checked before the first byte of its body.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 
 use super::complete::agree_on_length;
+use super::lease::Ask;
 use super::live::{Change, Live, Opened};
+use super::status::status_of;
 use super::write::Writer;
-use super::{Body, EngineError, Inner, Result, Write, Written};
-use crate::model::{ByteRange, Length, Object, Offset, Upload, UploadId, UploadKey, UploadState};
+use super::{Body, Conflict, EngineError, Expected, Inner, Result, Status, Write, Written};
+use crate::model::upload::{Role, Snapshot};
+use crate::model::{
+    ByteRange, Length, Object, Offset, RangeSet, Upload, UploadId, UploadKey, UploadState,
+};
 use crate::store::{Shape, StoreError};
 
 /// A write that was let in.
@@ -25,17 +31,32 @@ pub(super) enum Admitted {
     },
 }
 
+impl Expected {
+    /// Whether anything is asked of the body.
+    pub(super) fn asks(&self) -> bool {
+        !matches!(self, Self::Known(digests) if digests.is_empty())
+    }
+}
+
 impl Inner {
     pub(super) async fn admit(self: &Arc<Self>, write: Write) -> Result<Admitted> {
         let live = match self.open(write.id, &write.key).await? {
             Opened::Live(live) => live,
+            Opened::Waiting(_) => return Err(EngineError::Unwritable),
             Opened::Ended(upload) => return self.admit_repeat(&upload, &write),
         };
+        if live.role() == Role::Final {
+            return Err(EngineError::Unwritable);
+        }
         self.check_size(&live, &write)?;
         self.check_room().await?;
         let end = write.end.map_or_else(|| self.open_end(&live), Offset::get);
-        let asked = ByteRange::new(write.start.get(), end);
-        let lease = live.lease(asked, self.settings.max_parallel_chunks).await?;
+        let ask = Ask {
+            range: ByteRange::new(write.start.get(), end),
+            append_at: write.append.then_some(write.start),
+            max_parallel: self.settings.max_parallel_chunks,
+        };
+        let lease = live.lease(ask).await?;
         Ok(Admitted::Writer(Box::new(Writer::new(
             Arc::clone(self),
             live,
@@ -53,12 +74,13 @@ impl Inner {
         }
         let most = self.settings.max_checksummed_chunk_bytes;
         let bytes = end.get().saturating_sub(write.start.get());
-        if !write.digests.is_empty() && bytes > most {
+        if write.digests.asks() && bytes > most {
             return Err(EngineError::TooLarge { max: Length(most) });
         }
         agree_on_length(live.length(), write.length)?;
         match live.length().or(write.length) {
             Some(length) if end.get() > length.get() => Err(EngineError::RangeMismatch {
+                conflict: Conflict::Beyond,
                 detail: format!(
                     "the range ends at byte {end}, beyond the upload's length of {length}"
                 ),
@@ -100,12 +122,20 @@ impl Inner {
             }
             _ => return Err(EngineError::Gone),
         };
+        if upload.role == Role::Final {
+            return Err(EngineError::Unwritable);
+        }
+        let size = Offset(object.size.get());
+        if write.append && write.start != size {
+            return Err(EngineError::OutOfOrder { expected: size });
+        }
         agree_on_length(upload.length, write.length).map_err(|_| EngineError::Completed)?;
         if write.end.unwrap_or(write.start).get() > object.size.get() {
             return Err(EngineError::Completed);
         }
         let written = Written {
-            offset: Offset(object.size.get()),
+            offset: size,
+            length: Some(object.size),
             expires_at: upload.expires_at,
         };
         Ok(Admitted::Repeat {
@@ -136,7 +166,8 @@ impl Inner {
             },
         };
         let offset = Offset(object.size.get());
-        let mismatch = |detail: String| EngineError::RangeMismatch {
+        let mismatch = |conflict, detail: String| EngineError::RangeMismatch {
+            conflict,
             detail,
             length: Some(object.size),
             expected_offset: Some(offset),
@@ -151,7 +182,7 @@ impl Inner {
             else {
                 if end.is_some() && at < reach {
                     let detail = format!("the body ended at byte {at}, before its range did");
-                    return Err(mismatch(detail));
+                    return Err(mismatch(Conflict::Short, detail));
                 }
                 return Ok(());
             };
@@ -159,7 +190,9 @@ impl Inner {
                 if at == reach {
                     // Beyond the range it contradicts itself; beyond the object it is something else.
                     let detail = "the body has more bytes than its range".to_owned();
-                    return Err(end.map_or(EngineError::Completed, |_| mismatch(detail)));
+                    return Err(end.map_or(EngineError::Completed, |_| {
+                        mismatch(Conflict::Beyond, detail)
+                    }));
                 }
                 if expected.is_empty() {
                     expected = stored
@@ -185,6 +218,7 @@ impl Inner {
     ) -> Result<Written> {
         let live = match self.open(id, key).await? {
             Opened::Live(live) => live,
+            Opened::Waiting(_) => return Err(EngineError::Unwritable),
             Opened::Ended(upload) => return answer_ended(&upload, length),
         };
         if length.is_some_and(|length| length > self.largest(live.plan)) {
@@ -200,8 +234,24 @@ impl Inner {
         }
         Ok(Written {
             offset: live.offset(),
+            length: live.length(),
             expires_at: live.expires_at(),
         })
+    }
+
+    pub(super) async fn halt(self: &Arc<Self>, id: UploadId, key: &UploadKey) -> Result<Status> {
+        let snapshot = match self.open(id, key).await? {
+            Opened::Live(live) => {
+                live.displace_all().await?;
+                live.state().snapshot.clone()
+            }
+            Opened::Waiting(upload) | Opened::Ended(upload) => Snapshot {
+                upload: *upload,
+                received: RangeSet::new(),
+                parts: BTreeMap::new(),
+            },
+        };
+        status_of(snapshot, key)
     }
 }
 
@@ -211,6 +261,7 @@ fn answer_ended(upload: &Upload, length: Option<Length>) -> Result<Written> {
             agree_on_length(upload.length, length)?;
             Ok(Written {
                 offset: Offset(object.size.get()),
+                length: Some(object.size),
                 expires_at: upload.expires_at,
             })
         }
@@ -227,6 +278,7 @@ fn fix_length(live: &Live, told: Option<Length>) -> Result<()> {
     let there = state.reach();
     if told.get() < there {
         return Err(EngineError::RangeMismatch {
+            conflict: Conflict::Lengths,
             detail: format!("the length {told} is less than the {there} bytes that are there"),
             length: None,
             expected_offset: Some(state.snapshot.received.contiguous()),

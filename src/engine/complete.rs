@@ -16,13 +16,14 @@ use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::create::count;
 use super::flight;
 use super::hasher::Hasher;
 use super::live::{Live, Opened};
-use super::{Complete, Completion, EngineError, Inner, Result};
+use super::{Complete, Completion, Conflict, EngineError, Inner, Result};
 use crate::catalog::{CatalogError, Claimed, IntentKind};
 use crate::model::digest::Digests;
-use crate::model::upload::{FailureReason, HashPoint, Snapshot};
+use crate::model::upload::{FailureReason, HashPoint, Role, Snapshot};
 use crate::model::{
     ByteRange, DigestAlgorithm, Length, Object, Offset, PartNumber, PartReceipt, Timestamp, Upload,
     UploadId, UploadState,
@@ -42,8 +43,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// How many missing ranges an answer names.
 const MISSING_NAMED: usize = 100;
 const SAVE_WITHIN: Duration = Duration::from_millis(900);
-/// How long the answer to an ending waits until what was left is removed.
-const CLEAN_WITHIN: Duration = Duration::from_secs(5);
 
 /// How finishing ended this time.
 #[derive(Debug, Clone)]
@@ -63,6 +62,7 @@ impl Inner {
         loop {
             let live = match self.open(command.id, &command.key).await? {
                 Opened::Live(live) => live,
+                Opened::Waiting(_) => return Err(EngineError::incomplete()),
                 Opened::Ended(upload) => return answer_ended(&upload, &command),
             };
             match self.complete_live(&live, &command).await {
@@ -153,6 +153,7 @@ impl Inner {
                 .unwrap_or(Length(received.end()));
             if received.end() > length.get() {
                 return Err(EngineError::RangeMismatch {
+                    conflict: Conflict::Lengths,
                     detail: format!(
                         "the length {length} is less than the {} bytes that are there",
                         received.end()
@@ -283,7 +284,11 @@ impl Inner {
 
     /// All steps from assembling to completed.
     async fn assemble(self: &Arc<Self>, live: &Arc<Live>) -> Result<Object> {
-        self.settle_all(live).await?;
+        if live.role() == Role::Final {
+            self.compose(live).await?;
+        } else {
+            self.settle_all(live).await?;
+        }
         let (upload, parts) = {
             let state = live.state();
             (state.snapshot.upload.clone(), state.snapshot.parts.clone())
@@ -341,17 +346,15 @@ impl Inner {
             verified: stored.verified,
         };
         let settled = vec![IntentKind::Multipart, IntentKind::Object];
+        let now = self.clock.now();
         let completed = self
             .catalog
-            .complete(
-                upload.id,
-                upload.epoch,
-                object.clone(),
-                settled,
-                self.clock.now(),
-            )
+            .complete(upload.id, upload.epoch, object.clone(), settled, now)
             .await;
-        completed.map_err(|error| live.catalog_failed(error))?;
+        let ready = completed.map_err(|error| live.catalog_failed(error))?;
+        for id in ready {
+            self.go_on_soon(id);
+        }
         Ok(object)
     }
 
@@ -472,16 +475,9 @@ impl Inner {
 
     /// What follows on every ending: out of memory, counted, leftovers removed.
     pub(super) async fn ended(&self, live: &Live, event: &'static str) {
-        let protocol = live.protocol().name();
-        metrics::counter!("jumar_uploads_total", "protocol" => protocol, "event" => event)
-            .increment(1);
+        count(live.protocol(), live.role(), event);
         self.registry.remove(live);
-        let cleaned =
-            tokio::time::timeout(CLEAN_WITHIN, self.clean_up(live.id, event == "completed"));
-        let slow = |_| EngineError::unavailable("it took too long");
-        if let Err(error) = cleaned.await.map_err(slow).flatten() {
-            tracing::warn!(upload = %live.id, %error, "what an upload left could not be removed; pruning will");
-        }
+        self.clean_up_soon(live.id, event == "completed").await;
     }
 
     /// Goes on with assemblies that nobody works on, but only with so many at once. With `at_start`, nobody can: whoever
@@ -515,6 +511,17 @@ impl Inner {
         Ok(())
     }
 
+    /// Goes on with a final upload that has just become ready. If it does not work out, [`recover`](Self::recover) finds it.
+    fn go_on_soon(self: &Arc<Self>, id: UploadId) {
+        let engine = Arc::clone(self);
+        tokio::spawn(async move {
+            let now = engine.clock.now();
+            if let Err(error) = engine.go_on_with(id, now).await {
+                tracing::warn!(upload = %id, %error, "a final upload waits for the next round");
+            }
+        });
+    }
+
     /// Whether work on it was begun by this call.
     async fn go_on_with(self: &Arc<Self>, id: UploadId, now: Timestamp) -> Result<bool> {
         if let Some(live) = self.registry.get(id).await {
@@ -538,6 +545,7 @@ impl Inner {
 pub(super) fn agree_on_length(known: Option<Length>, told: Option<Length>) -> Result<()> {
     match (known, told) {
         (Some(known), Some(told)) if known != told => Err(EngineError::RangeMismatch {
+            conflict: Conflict::Lengths,
             detail: format!("the upload's length is {known}, not {told}"),
             length: Some(known),
             expected_offset: None,

@@ -1,15 +1,22 @@
 //! Creating an upload.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use sha2::{Digest as _, Sha256};
 
-use super::{Create, Created, EngineError, IdempotencyKey, Inner, Result};
+use super::complete::HOLD;
+use super::live::check_expiry;
+use super::{Create, Created, EngineError, IdempotencyKey, Inner, NewRole, Result};
 use crate::catalog::{self, Idempotency, NewUpload};
-use crate::model::upload::Snapshot;
-use crate::model::{Length, Plan, RangeSet, Timestamp, Upload, UploadId, UploadKey};
+use crate::model::upload::{Protocol, Role, Snapshot};
+use crate::model::{
+    Handle, Length, Plan, RangeSet, StoreKey, Timestamp, Upload, UploadId, UploadKey, UploadState,
+};
 use crate::store::Shape;
 
 impl Inner {
-    pub(super) async fn create(&self, create: Create) -> Result<Created> {
+    pub(super) async fn create(self: &Arc<Self>, create: Create) -> Result<Created> {
         let plan = match self.store.shape() {
             Shape::InPlace(_) => Plan::OneCell,
             Shape::Parts(parts) => Plan::for_parts(
@@ -22,6 +29,13 @@ impl Inner {
         if create.length.is_some_and(|length| length > max) {
             return Err(EngineError::TooLarge { max });
         }
+        let (role, parts) = match &create.role {
+            NewRole::Whole => (Role::Whole, Vec::new()),
+            NewRole::Partial => (Role::Partial, Vec::new()),
+            NewRole::Final(handles) => {
+                (Role::Final, self.find_parts(&create, handles, max).await?)
+            }
+        };
         let id = UploadId::generate();
         let key = UploadKey::generate();
         let now = self.clock.now();
@@ -34,25 +48,79 @@ impl Inner {
             id,
             key_hash: key.hash(),
             protocol,
-            store_key: self.settings.key_template.fill(id),
+            role,
+            parts,
+            sealed: create.seal.as_deref().map(|text| key.seal(text)),
+            store_key: match role {
+                Role::Partial => StoreKey::of_part(id),
+                Role::Whole | Role::Final => self.settings.key_template.fill(id),
+            },
             declared: create.declared,
             length: create.length,
             plan,
             now,
-            expires_at: self.expiry(now, now),
+            expires_at: match role {
+                // It takes no bytes that could move its expiry; its parts have theirs.
+                Role::Final => now.after(self.settings.session_max_age),
+                Role::Whole | Role::Partial => self.expiry(now, now),
+            },
+            held_until: now.after(HOLD),
         };
         let upload = match self.catalog.create(new, idempotency).await? {
             catalog::Created::New(upload) => {
-                metrics::counter!("jumar_uploads_total", "protocol" => protocol.name(), "event" => "created")
-                    .increment(1);
+                count(protocol, role, "created");
                 upload
             }
             catalog::Created::Repeated(upload) => upload,
             catalog::Created::Mismatch => return Err(EngineError::IdempotencyMismatch),
             catalog::Created::InUse => return Err(EngineError::InUse),
+            catalog::Created::PartGone(index) => return Err(bad_part(index, "has ended")),
         };
-        self.remember(upload.clone()).await;
+        let waits_for_parts = role == Role::Final && upload.state.takes_bytes();
+        if !waits_for_parts {
+            self.remember(upload.clone()).await;
+        }
         Ok(Created { upload, key })
+    }
+
+    /// The partial uploads that a final one is to be made of. That they are still there is looked at again when it is
+    /// created.
+    async fn find_parts(
+        &self,
+        create: &Create,
+        handles: &[Handle],
+        max: Length,
+    ) -> Result<Vec<UploadId>> {
+        let mut known = HashMap::new();
+        let mut total = 0_u64;
+        for (index, handle) in handles.iter().enumerate() {
+            let length = match known.get(&handle.id) {
+                Some(length) => *length,
+                None => {
+                    let part = match self.peek(handle.id, &handle.key).await {
+                        Err(EngineError::NotFound) => {
+                            return Err(bad_part(index, "is not there"));
+                        }
+                        part => part?.1.upload,
+                    };
+                    if part.role != Role::Partial || part.protocol != create.protocol {
+                        return Err(bad_part(index, "is no partial upload"));
+                    }
+                    let goes_on = !part.state.has_ended()
+                        || matches!(part.state, UploadState::Completed { .. });
+                    if !goes_on || check_expiry(&part, self.clock.now()).is_err() {
+                        return Err(bad_part(index, "has ended"));
+                    }
+                    known.insert(handle.id, part.length);
+                    part.length
+                }
+            };
+            total = total.saturating_add(length.unwrap_or_default().get());
+            if total > max.get() {
+                return Err(EngineError::TooLarge { max });
+            }
+        }
+        Ok(handles.iter().map(|handle| handle.id).collect())
     }
 
     async fn remember(&self, upload: Upload) {
@@ -92,6 +160,20 @@ impl Inner {
             fingerprint,
             expires_at: now.after(self.settings.idempotency_ttl),
         }
+    }
+}
+
+/// Counts what happened to an upload. The parts of one are not counted: their whole is.
+pub(super) fn count(protocol: Protocol, role: Role, event: &'static str) {
+    if role != Role::Partial {
+        metrics::counter!("jumar_uploads_total", "protocol" => protocol.name(), "event" => event)
+            .increment(1);
+    }
+}
+
+fn bad_part(index: usize, why: &str) -> EngineError {
+    EngineError::BadParts {
+        detail: format!("part {} of the upload {why}", index + 1),
     }
 }
 

@@ -19,6 +19,8 @@ pub enum EngineError {
     /// The range contradicts the upload's length, or the body was not as long as its range.
     #[error("{detail}")]
     RangeMismatch {
+        /// What contradicts what, in a word.
+        conflict: Conflict,
         /// What contradicts what.
         detail: String,
         /// The upload's length, if known.
@@ -26,7 +28,7 @@ pub enum EngineError {
         /// How far the upload reaches.
         expected_offset: Option<Offset>,
     },
-    /// The upload takes chunks in order only, and this one leaves a hole.
+    /// The upload takes chunks in order only, and this one does not begin where the last one ended.
     #[error("the upload takes its chunks in order: the next byte is {expected}")]
     OutOfOrder {
         /// Where to go on.
@@ -64,6 +66,21 @@ pub enum EngineError {
         /// The most that is taken.
         max: Length,
     },
+    /// The digest that was to follow the body did not come, or cannot be taken. Nothing of the body counts.
+    #[error("{detail}")]
+    DigestMissing {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The upload takes no bytes: it is put together from others.
+    #[error("the upload is put together from others and takes no bytes itself")]
+    Unwritable,
+    /// An upload cannot be put together from these.
+    #[error("{detail}")]
+    BadParts {
+        /// Which of them, and why.
+        detail: String,
+    },
     /// A digest of a chunk or of the whole is not that of the bytes.
     #[error("the {algorithm} digest is not that of the bytes that came")]
     DigestMismatch {
@@ -97,6 +114,17 @@ pub enum EngineError {
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// What contradicts what where a range does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conflict {
+    /// Two lengths of the upload.
+    Lengths,
+    /// The range, or the body, goes beyond the upload's length or beyond the range.
+    Beyond,
+    /// The body has fewer bytes than its range.
+    Short,
+}
+
 /// Why a body broke.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
@@ -115,6 +143,14 @@ pub enum BodyError {
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 impl EngineError {
+    /// It is not complete, and nobody has to be told which bytes are missing.
+    pub(super) fn incomplete() -> Self {
+        Self::Incomplete {
+            missing: Vec::new(),
+            truncated: false,
+        }
+    }
+
     /// Something stands in the way that will pass.
     pub fn unavailable(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Unavailable {

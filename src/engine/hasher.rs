@@ -12,6 +12,7 @@ use sha1::Sha1;
 use sha2::Sha512;
 
 use self::sha256::Sha256;
+use super::Expected;
 use crate::model::digest::Digests;
 use crate::model::upload::HashPoint;
 use crate::model::{Digest, DigestAlgorithm, Offset};
@@ -55,13 +56,12 @@ impl Hasher {
 
     /// Just the algorithms of `expected`: what is asked of one body.
     #[must_use]
-    pub fn of_body(expected: &Digests) -> Self {
-        Self(
-            expected
-                .iter()
-                .map(|digest| Running::new(digest.algorithm()))
-                .collect(),
-        )
+    pub fn of_body(expected: &Expected) -> Self {
+        let algorithms = match expected {
+            Expected::Known(digests) => digests.iter().map(Digest::algorithm).collect(),
+            Expected::Trailing(trailing) => trailing.algorithms.clone(),
+        };
+        Self(algorithms.into_iter().map(Running::new).collect())
     }
 
     /// Takes the next bytes.

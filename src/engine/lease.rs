@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::live::{HashOwner, Live, State};
 use super::{EngineError, Result};
-use crate::model::{ByteRange, RangeSet};
+use crate::model::{ByteRange, Offset, RangeSet};
 
 /// A newcomer waits this long for those in its way to save what they hold, and is then told to come back.
 const DISPLACE_WITHIN: Duration = Duration::from_millis(900);
@@ -82,20 +82,27 @@ pub(super) struct Lease {
     pub(super) last_byte: Arc<LastByte>,
 }
 
+/// What a writer asks for.
+#[derive(Clone, Copy)]
+pub(super) struct Ask {
+    /// The bytes that its body may bring, if there is any.
+    pub(super) range: Option<ByteRange>,
+    /// It has to begin here, where the upload's bytes end, and nobody writes beside it.
+    pub(super) append_at: Option<Offset>,
+    /// How many writers an upload may have.
+    pub(super) max_parallel: usize,
+}
+
 impl Live {
-    /// Leases what is missing of `asked`. Writers in the way are displaced; in a sequential upload every other one is.
-    pub(super) async fn lease(
-        self: &Arc<Self>,
-        asked: Option<ByteRange>,
-        max_parallel: usize,
-    ) -> Result<Lease> {
+    /// Leases what is missing of the range asked for. Writers in the way are displaced; in a sequential upload, and by one
+    /// that appends, every other one is.
+    pub(super) async fn lease(self: &Arc<Self>, ask: Ask) -> Result<Lease> {
         let number = {
             let mut state = self.state();
             state.next_writer += 1;
             state.next_writer
         };
-        self.once_saved(|| self.try_lease(number, asked, max_parallel))
-            .await
+        self.once_saved(|| self.try_lease(number, ask)).await
     }
 
     /// Ends every writer and waits until they have saved what they hold.
@@ -103,16 +110,8 @@ impl Live {
         let newest = self.state().next_writer;
         self.once_saved(|| {
             let mut state = self.state();
+            let gone = displace(&mut state, |writer| writer.number <= newest)?;
             state.displaced_to = state.displaced_to.max(newest);
-            let mut gone = true;
-            for older in state
-                .writers
-                .iter()
-                .filter(|writer| writer.number <= newest)
-            {
-                older.displace();
-                gone = false;
-            }
             Ok(gone.then_some(()))
         })
         .await
@@ -137,59 +136,58 @@ impl Live {
         }
     }
 
-    fn try_lease(
-        self: &Arc<Self>,
-        number: u64,
-        asked: Option<ByteRange>,
-        max_parallel: usize,
-    ) -> Result<Option<Lease>> {
+    fn try_lease(self: &Arc<Self>, number: u64, ask: Ask) -> Result<Option<Lease>> {
         let mut state = self.state();
         if state.lost || number <= state.displaced_to {
             return Err(EngineError::Displaced);
         }
-        let sequential = state.snapshot.upload.declared.sequential;
-        let want: RangeSet = asked
-            .map(|asked| state.snapshot.received.gaps(asked).collect())
-            .unwrap_or_default();
-        let in_the_way = |writer: &&WriterEntry| {
-            !want.is_empty()
-                && (sequential
-                    || want
-                        .iter()
-                        .any(|gap| writer.want.overlapping(gap).next().is_some()))
-        };
-        let damped = is_damped(&mut state);
-        let mut displaced = 0;
-        for writer in state.writers.iter().filter(in_the_way) {
-            if writer.number > number
-                || (damped && !writer.cancel.is_cancelled() && writer.last_byte.age() < FLOWING)
-            {
-                return Err(EngineError::Displaced);
-            }
-            displaced += usize::from(writer.displace());
+        let there = state.snapshot.received.contiguous();
+        let out_of_order = Err(EngineError::OutOfOrder { expected: there });
+        if let Some(at) = ask.append_at
+            && (at < there || at.get() > state.reach())
+        {
+            // Whatever the others still bring, it cannot fit, and is no reason to displace them.
+            return out_of_order;
         }
-        state
-            .displaced_at
-            .extend(std::iter::repeat_n(Instant::now(), displaced));
-        if state.writers.iter().any(|writer| in_the_way(&writer)) {
+        let sequential = state.snapshot.upload.declared.sequential;
+        let want: RangeSet = ask
+            .range
+            .map(|range| state.snapshot.received.gaps(range).collect())
+            .unwrap_or_default();
+        let alone = ask.append_at.is_some() || (sequential && !want.is_empty());
+        let in_the_way = |writer: &WriterEntry| {
+            alone
+                || want
+                    .iter()
+                    .any(|gap| writer.want.overlapping(gap).next().is_some())
+        };
+        if state
+            .writers
+            .iter()
+            .any(|writer| in_the_way(writer) && writer.number > number)
+        {
+            return Err(EngineError::Displaced);
+        }
+        if !displace(&mut state, in_the_way)? {
             return Ok(None);
         }
-        if let Some(asked) = asked
-            && sequential
-            && asked.start() > state.snapshot.received.contiguous().get()
-        {
-            return Err(EngineError::OutOfOrder {
-                expected: state.snapshot.received.contiguous(),
-            });
+        let fits = match ask.append_at {
+            Some(at) => at == there,
+            None => !sequential || ask.range.is_none_or(|range| range.start() <= there.get()),
+        };
+        if !fits {
+            return out_of_order;
         }
         if state
             .writers
             .iter()
             .filter(|writer| !writer.cancel.is_cancelled())
             .count()
-            >= max_parallel
+            >= ask.max_parallel
         {
-            return Err(EngineError::TooManyChunks { max: max_parallel });
+            return Err(EngineError::TooManyChunks {
+                max: ask.max_parallel,
+            });
         }
         let (saves, seen) = watch::channel(0);
         let lease = Lease {
@@ -236,11 +234,26 @@ impl WriterEntry {
     }
 }
 
-fn is_damped(state: &mut State) -> bool {
+/// Tells those in the way to go; whether none is left. Where too many were told so lately, one whose bytes flow stays, and
+/// whoever asks has to give way.
+fn displace(state: &mut State, in_the_way: impl Fn(&WriterEntry) -> bool) -> Result<bool> {
     state
         .displaced_at
         .retain(|at| at.elapsed() < DAMPING_WINDOW);
-    state.displaced_at.len() >= DAMPING_COUNT
+    let damped = state.displaced_at.len() >= DAMPING_COUNT;
+    let mut gone = true;
+    let mut displaced = 0;
+    for writer in state.writers.iter().filter(|writer| in_the_way(writer)) {
+        if damped && !writer.cancel.is_cancelled() && writer.last_byte.age() < FLOWING {
+            return Err(EngineError::Displaced);
+        }
+        displaced += usize::from(writer.displace());
+        gone = false;
+    }
+    state
+        .displaced_at
+        .extend(std::iter::repeat_n(Instant::now(), displaced));
+    Ok(gone)
 }
 
 impl Drop for Lease {

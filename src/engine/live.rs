@@ -14,7 +14,7 @@ use super::hasher::Hasher;
 use super::lease::WriterEntry;
 use super::{EngineError, Inner, Result};
 use crate::catalog::{CatalogError, Commit};
-use crate::model::upload::{Epoch, HashPoint, Protocol, Snapshot, StoreUploadId};
+use crate::model::upload::{Epoch, HashPoint, Protocol, Role, Snapshot, StoreUploadId};
 use crate::model::{
     ByteRange, KeyHash, Length, Offset, PartNumber, PartReceipt, Plan, StoreKey, Timestamp, Upload,
     UploadId, UploadKey, UploadState,
@@ -40,6 +40,8 @@ pub(super) struct Live {
     pub(super) turning: tokio::sync::Mutex<()>,
     /// A writer left, a cell came free, or the upload was lost.
     pub(super) changed: Notify,
+    /// How far the upload reaches durably.
+    pub(super) progress: watch::Sender<Offset>,
 }
 
 /// What changes while an upload is worked on.
@@ -108,6 +110,7 @@ impl Live {
             beginning: tokio::sync::Mutex::default(),
             turning: tokio::sync::Mutex::default(),
             changed: Notify::new(),
+            progress: watch::Sender::new(snapshot.received.contiguous()),
             state: Mutex::new(State {
                 snapshot,
                 writers: Vec::new(),
@@ -134,6 +137,10 @@ impl Live {
 
     pub(super) fn protocol(&self) -> Protocol {
         self.state().snapshot.upload.protocol
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.state().snapshot.upload.role
     }
 
     pub(super) fn epoch(&self) -> Epoch {
@@ -196,6 +203,11 @@ impl Live {
         for range in change.received {
             received.insert(range);
         }
+        self.progress.send_if_modified(|reach| {
+            let news = *reach != received.contiguous();
+            *reach = received.contiguous();
+            news
+        });
         parts.extend(change.parts.into_iter().map(|part| (part.number, part)));
         upload.readback |= change.readback;
         // More algorithms may have been asked for while this hash was on its way: it is of no use then.
@@ -287,6 +299,8 @@ impl Live {
 pub(super) enum Opened {
     /// Bytes may still come, or it is being finished.
     Live(Arc<Live>),
+    /// A final one whose parts are not complete. Nothing is done here; the catalog turns it to assembling with the last part.
+    Waiting(Box<Upload>),
     /// Nothing will change any more.
     Ended(Box<Upload>),
 }
@@ -395,6 +409,9 @@ impl Inner {
         check_expiry(&snapshot.upload, self.clock.now())?;
         if snapshot.upload.state.has_ended() {
             return Ok(Opened::Ended(Box::new(snapshot.upload)));
+        }
+        if snapshot.upload.role == Role::Final && snapshot.upload.state.takes_bytes() {
+            return Ok(Opened::Waiting(Box::new(snapshot.upload)));
         }
         let slot = Arc::clone(self.registry.slots().entry(id).or_default());
         let mut place = slot.live.lock().await;

@@ -21,12 +21,12 @@ mod status;
 mod write;
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,7 +36,8 @@ use crate::clock::Clock;
 use crate::model::digest::Digests;
 use crate::model::upload::{Declared, Protocol};
 use crate::model::{
-    ByteRange, Length, Object, Offset, RangeSet, Timestamp, Upload, UploadId, UploadKey,
+    ByteRange, DigestAlgorithm, Handle, Length, Object, Offset, RangeSet, Timestamp, Upload,
+    UploadId, UploadKey,
 };
 use crate::store::tail::Spool;
 use crate::store::{ByteStream, Store};
@@ -46,7 +47,7 @@ use buffer::Budget;
 use live::Registry;
 use prune::JumpGuard;
 
-pub use error::{BodyError, EngineError};
+pub use error::{BodyError, Conflict, EngineError};
 pub use settings::{Durability, Settings};
 
 /// Short for results of the engine.
@@ -66,6 +67,23 @@ pub struct Create {
     pub length: Option<Length>,
     /// Makes the creation repeatable: the caller's scope and the key it sent.
     pub idempotency: Option<IdempotencyKey>,
+    /// What it is for.
+    pub role: NewRole,
+    /// A text to keep so that only the upload's key opens it again. [`Status::sealed`] tells it.
+    pub seal: Option<String>,
+}
+
+/// What a new upload is for. See [`Role`](crate::model::upload::Role).
+#[derive(Debug, Clone, Default)]
+pub enum NewRole {
+    /// A file.
+    #[default]
+    Whole,
+    /// A stretch of a file.
+    Partial,
+    /// A file that is put together from partial uploads of the same protocol, in this order, once all are complete. One may
+    /// stand in it more than once.
+    Final(Vec<Handle>),
 }
 
 /// What makes a creation repeatable.
@@ -100,7 +118,49 @@ pub struct Write {
     /// The upload's length, if the request tells it.
     pub length: Option<Length>,
     /// What the body has to hash to. It counts whole or not at all then.
-    pub digests: Digests,
+    pub digests: Expected,
+    /// The body goes exactly where the upload's bytes end: every other writer is displaced first, and if `start` is not
+    /// the end then, it is refused with [`EngineError::OutOfOrder`].
+    pub append: bool,
+}
+
+/// What a body has to hash to.
+#[derive(Debug, Clone)]
+pub enum Expected {
+    /// These digests; none of them: it may hash to anything.
+    Known(Digests),
+    /// Digests that are told when the body has ended.
+    Trailing(Trailing),
+}
+
+impl From<Digests> for Expected {
+    fn from(digests: Digests) -> Self {
+        Self::Known(digests)
+    }
+}
+
+/// The place where the digests of a body are told that come after it. Clones are the same place.
+#[derive(Debug, Clone)]
+pub struct Trailing {
+    algorithms: Vec<DigestAlgorithm>,
+    told: Arc<OnceLock<std::result::Result<Digests, String>>>,
+}
+
+impl Trailing {
+    /// For digests of any of these algorithms.
+    #[must_use]
+    pub fn of(algorithms: &[DigestAlgorithm]) -> Self {
+        Self {
+            algorithms: algorithms.to_vec(),
+            told: Arc::default(),
+        }
+    }
+
+    /// Tells the digests, or why what came cannot be taken for them. To be called before the body yields its end; only the
+    /// first call counts. Where it is never called, the body is refused with [`EngineError::DigestMissing`].
+    pub fn tell(&self, digests: std::result::Result<Digests, String>) {
+        let _ = self.told.set(digests);
+    }
 }
 
 /// What a write came to.
@@ -108,8 +168,18 @@ pub struct Write {
 pub struct Written {
     /// How far the upload reaches without a hole.
     pub offset: Offset,
+    /// Its length, if known.
+    pub length: Option<Length>,
     /// When it expires, unless bytes arrive.
     pub expires_at: Timestamp,
+}
+
+impl Written {
+    /// Whether every byte is there.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.length.is_some_and(|length| length.get() == self.offset.get())
+    }
 }
 
 /// What is known of an upload.
@@ -117,8 +187,10 @@ pub struct Written {
 pub struct Status {
     /// The upload.
     pub upload: Upload,
-    /// The bytes that are there, durably.
+    /// The bytes that are there, durably. All of them if it is completed.
     pub received: RangeSet,
+    /// What [`Create::seal`] was given.
+    pub sealed: Option<String>,
 }
 
 /// Asks to complete an upload.
@@ -229,6 +301,15 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 pub struct Admission(Admitted);
 
 impl Admission {
+    /// How far the upload reaches durably, told anew with each commit on the way.
+    #[must_use]
+    pub fn progress(&self) -> Option<watch::Receiver<Offset>> {
+        match &self.0 {
+            Admitted::Writer(writer) => Some(writer.progress()),
+            Admitted::Repeat { .. } => None,
+        }
+    }
+
     /// Takes the body. The writing goes on to its end in a task of its own if this future is dropped.
     pub async fn run(self, body: Body) -> Result<Written> {
         match self.0 {
@@ -318,6 +399,12 @@ impl Engine {
             .map_err(come_back)
     }
 
+    /// Ends every writer of the upload, and tells what is known: its offset is final, until somebody writes again. Fails with
+    /// `Unavailable` if a writer cannot be ended just now.
+    pub async fn halt(&self, id: UploadId, key: &UploadKey) -> Result<Status> {
+        self.inner.halt(id, key).await.map_err(come_back)
+    }
+
     /// What is known. Live writers commit what they have first, and go on.
     pub async fn status(&self, id: UploadId, key: &UploadKey) -> Result<Status> {
         self.inner.status(id, key).await
@@ -331,6 +418,12 @@ impl Engine {
     /// Ends an upload; all it left is removed. Repeatable.
     pub async fn abort(&self, id: UploadId, key: &UploadKey) -> Result<()> {
         self.inner.abort(id, key).await.map_err(come_back)
+    }
+
+    /// Ends an upload whatever its state; also a completed one, whose object goes too unless `uploads.delete_completed` is
+    /// off. Waits for one that is being completed. `Gone` if it was ended before.
+    pub async fn terminate(&self, id: UploadId, key: &UploadKey) -> Result<()> {
+        self.inner.terminate(id, key).await.map_err(come_back)
     }
 
     /// The object of a completed upload.

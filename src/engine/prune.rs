@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
+use super::create::count;
 use super::{EngineError, Inner, PruneReport, Result};
 use crate::catalog::{Leftover, Owner};
 use crate::model::{StoreKey, Timestamp, UploadId};
@@ -59,6 +60,8 @@ impl Inner {
         } else {
             let done = self.expire(now, dry_run, &mut report).await;
             report.go_on(done, "expiring")?;
+            let done = self.discard_parts(now, dry_run, &mut report).await;
+            report.go_on(done, "discarding parts")?;
         }
         let done = self.sweep_leftovers(now, dry_run, &mut report).await;
         report.go_on(done, "sweeping")?;
@@ -109,16 +112,45 @@ impl Inner {
         if live.is_some_and(|live| !live.state().writers.is_empty()) {
             return Ok(false);
         }
-        let Some(protocol) = self.catalog.expire(id, now).await? else {
+        let Some((protocol, role)) = self.catalog.expire(id, now).await? else {
             return Ok(false);
         };
         if let Some(live) = self.registry.get(id).await {
             self.registry.remove(&live);
         }
-        let protocol = protocol.name();
-        metrics::counter!("jumar_uploads_total", "protocol" => protocol, "event" => "expired")
-            .increment(1);
+        count(protocol, role, "expired");
         Ok(true)
+    }
+
+    /// Lets partial uploads go that are complete and have expired, or were put together. Their clients may still ask for a
+    /// while after that.
+    async fn discard_parts(
+        &self,
+        now: Timestamp,
+        dry_run: bool,
+        report: &mut PruneReport,
+    ) -> Result<()> {
+        let before = now.before(self.settings.orphan_grace);
+        let mut after = None;
+        loop {
+            let page = self.catalog.spent_parts(before, after, BATCH).await?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            after = Some(*last);
+            for due in page {
+                if dry_run {
+                    report.expired += 1;
+                    continue;
+                }
+                match self.catalog.discard_part(due.id, before, now).await {
+                    Ok(discarded) => report.expired += u64::from(discarded),
+                    Err(error) => report.fail(error.into(), |error| {
+                        tracing::warn!(upload = %due.id, %error, "a partial upload could not be discarded this time");
+                    })?,
+                }
+            }
+        }
     }
 
     /// Removes what ended uploads announced. The announcement is dropped once that was done so late that no call from

@@ -38,6 +38,8 @@ pub struct Settings {
     pub session_max_age: Duration,
     /// `uploads.retention_secs`
     pub retention: Duration,
+    /// `uploads.delete_completed`
+    pub delete_completed: bool,
     /// `uploads.max_parallel_chunks`
     pub max_parallel_chunks: usize,
     /// `uploads.max_checksummed_chunk_bytes`

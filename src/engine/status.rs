@@ -4,11 +4,32 @@ use std::time::Duration;
 
 use super::live::check_expiry;
 use super::{EngineError, Inner, Readiness, Result, Status};
-use crate::model::{Object, Upload, UploadId, UploadKey, UploadState};
+use crate::model::upload::Snapshot;
+use crate::model::{ByteRange, Object, Upload, UploadId, UploadKey, UploadState};
 
 /// How long a status waits for live writers to commit what they have.
 const SAVE_WITHIN: Duration = Duration::from_millis(900);
 const PING_WITHIN: Duration = Duration::from_secs(2);
+
+/// A snapshot as its client is told of it.
+pub(super) fn status_of(snapshot: Snapshot, key: &UploadKey) -> Result<Status> {
+    let Snapshot {
+        upload, received, ..
+    } = snapshot;
+    let received = match &upload.state {
+        UploadState::Aborted { .. } | UploadState::Expired { .. } => return Err(EngineError::Gone),
+        UploadState::Completed { object, .. } => {
+            ByteRange::new(0, object.size.get()).into_iter().collect()
+        }
+        _ => received,
+    };
+    let sealed = upload.sealed.as_deref().and_then(|sealed| key.open(sealed));
+    Ok(Status {
+        upload,
+        received,
+        sealed,
+    })
+}
 
 impl Inner {
     pub(super) async fn status(&self, id: UploadId, key: &UploadKey) -> Result<Status> {
@@ -21,13 +42,7 @@ impl Inner {
             check_expiry(&snapshot.upload, self.clock.now())?;
             snapshot
         };
-        match snapshot.upload.state {
-            UploadState::Aborted { .. } | UploadState::Expired { .. } => Err(EngineError::Gone),
-            _ => Ok(Status {
-                upload: snapshot.upload,
-                received: snapshot.received,
-            }),
-        }
+        status_of(snapshot, key)
     }
 
     pub(super) async fn content(&self, id: UploadId, key: &UploadKey) -> Result<(Upload, Object)> {
@@ -38,10 +53,7 @@ impl Inner {
             UploadState::Failed { reason, .. } => Err(EngineError::Failed { reason }),
             UploadState::Aborted { .. } | UploadState::Expired { .. } => Err(EngineError::Gone),
             UploadState::Pending | UploadState::Uploading | UploadState::Assembling { .. } => {
-                Err(EngineError::Incomplete {
-                    missing: Vec::new(),
-                    truncated: false,
-                })
+                Err(EngineError::incomplete())
             }
         }
     }

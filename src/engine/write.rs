@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -26,8 +26,9 @@ use super::hasher::Hasher;
 use super::lane::{HashLane, WriteLane};
 use super::lease::Lease;
 use super::live::Live;
-use super::{Body, EngineError, Inner, Result, Write, Written};
-use crate::model::ByteRange;
+use super::{Body, Conflict, EngineError, Expected, Inner, Result, Write, Written};
+use crate::model::digest::Digests;
+use crate::model::{ByteRange, Length, Offset};
 use rest::{OpenCell, Segment, WholeHash};
 
 /// How many cells of one body may be on their way to the store.
@@ -43,7 +44,9 @@ pub(super) struct Writer {
     request: Write,
     /// The offset of the body's next byte.
     at: u64,
-    /// The body has to match its digest before any of it counts.
+    /// The body came with a digest.
+    checksummed: bool,
+    /// It has yet to match its digest before any of it counts.
     provisional: bool,
     body_hash: Option<HashLane>,
     whole_hash: Option<WholeHash>,
@@ -76,12 +79,13 @@ enum End {
 
 impl Writer {
     pub(super) fn new(engine: Arc<Inner>, live: Arc<Live>, lease: Lease, request: Write) -> Self {
-        let provisional = !request.digests.is_empty();
+        let provisional = request.digests.asks();
         let now = Instant::now();
         Self {
             at: request.start.get(),
             provisional,
             body_hash: provisional.then(|| HashLane::start(Hasher::of_body(&request.digests))),
+            checksummed: provisional,
             whole_hash: None,
             writes: WriteLane::start(engine.syncs()),
             gather: Gather::new(engine.budget.clone()),
@@ -100,6 +104,11 @@ impl Writer {
             lease,
             request,
         }
+    }
+
+    /// How far the upload reaches durably.
+    pub(super) fn progress(&self) -> watch::Receiver<Offset> {
+        self.live.progress.subscribe()
     }
 
     /// Where writers run.
@@ -175,6 +184,11 @@ impl Writer {
     async fn take(&mut self, mut bytes: Bytes) -> std::result::Result<bool, Interrupted> {
         metrics::counter!("jumar_received_bytes_total", "protocol" => self.live.protocol().name())
             .increment(bytes.len() as u64);
+        let most = self.engine.settings.max_checksummed_chunk_bytes;
+        if self.checksummed && self.at + bytes.len() as u64 - self.request.start.get() > most {
+            let max = Length(most);
+            return Err(Interrupted::Failed(EngineError::TooLarge { max }));
+        }
         let room = self.claim_room(bytes.len() as u64);
         let fits = bytes.len() as u64 <= room;
         if !fits {
@@ -307,6 +321,7 @@ impl Writer {
         }
         let written = Written {
             offset: self.live.offset(),
+            length: self.live.length(),
             expires_at: self.live.expires_at(),
         };
         match end {
@@ -325,6 +340,7 @@ impl Writer {
                 source,
             }),
             End::Short => Err(EngineError::RangeMismatch {
+                conflict: Conflict::Short,
                 detail: format!(
                     "the body ended at byte {}, before its range did; what came is kept",
                     self.at
@@ -333,6 +349,7 @@ impl Writer {
                 expected_offset: Some(written.offset),
             }),
             End::Long => Err(EngineError::RangeMismatch {
+                conflict: Conflict::Beyond,
                 detail: "the body has more bytes than its range; those within the range are kept"
                     .to_owned(),
                 length,
@@ -369,7 +386,7 @@ impl Writer {
         let gone =
             |error: tokio::sync::oneshot::error::RecvError| EngineError::Internal(error.into());
         let digests = lane.mark().await.await.map_err(gone)?.finish();
-        if let Some(wrong) = self.request.digests.first_conflict(&digests) {
+        if let Some(wrong) = self.request.digests.told()?.first_conflict(&digests) {
             return Err(EngineError::DigestMismatch {
                 algorithm: wrong.algorithm(),
             });
@@ -403,6 +420,24 @@ impl Writer {
             }
         }
         self.commit_rested(true).await.and(grounded)
+    }
+}
+
+impl Expected {
+    /// The digests, which have to be known when the body has ended.
+    fn told(&self) -> Result<&Digests> {
+        let trailing = match self {
+            Self::Known(digests) => return Ok(digests),
+            Self::Trailing(trailing) => trailing,
+        };
+        let missing = |detail: &str| EngineError::DigestMissing {
+            detail: detail.to_owned(),
+        };
+        match trailing.told.get() {
+            Some(Ok(digests)) => Ok(digests),
+            Some(Err(why)) => Err(missing(why)),
+            None => Err(missing("the digest that was to follow the body did not come")),
+        }
     }
 }
 

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chacha20poly1305::aead::Aead as _;
+use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _, Nonce};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use uuid::Uuid;
@@ -103,6 +105,73 @@ impl FromStr for UploadKey {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidKey)?;
         bytes.try_into().map(Self).map_err(|_| InvalidKey)
+    }
+}
+
+impl UploadKey {
+    /// Encrypts a text so that only this key opens it again. To be called once for a key: the nonce is fixed.
+    #[must_use]
+    pub fn seal(&self, text: &str) -> Vec<u8> {
+        self.cipher()
+            .encrypt(&Nonce::default(), text.as_bytes())
+            .expect("a text in memory is not too long for the cipher")
+    }
+
+    /// Opens what [`seal`](Self::seal) made of a text with this very key; `None` for anything else.
+    #[must_use]
+    pub fn open(&self, sealed: &[u8]) -> Option<String> {
+        let text = self.cipher().decrypt(&Nonce::default(), sealed).ok()?;
+        String::from_utf8(text).ok()
+    }
+
+    /// The cipher's key is derived from ours in another way than what the catalog keeps.
+    fn cipher(&self) -> ChaCha20Poly1305 {
+        let mut hash = Sha256::new();
+        hash.update(b"jumar sealed text");
+        hash.update(self.0);
+        ChaCha20Poly1305::new(&hash.finalize().0.into())
+    }
+}
+
+/// An upload's id and key in one opaque segment of a URL, for protocols whose clients keep a URL and nothing else:
+/// base64url of both, 64 characters. As secret as the key.
+#[derive(Clone)]
+pub struct Handle {
+    /// Which upload.
+    pub id: UploadId,
+    /// What opens it.
+    pub key: UploadKey,
+}
+
+impl Handle {
+    /// The form that stands in URLs.
+    #[must_use]
+    pub fn reveal(&self) -> String {
+        URL_SAFE_NO_PAD.encode([&self.id.as_bytes()[..], &self.key.0].concat())
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handle(…)")
+    }
+}
+
+/// The text is no handle.
+#[derive(Debug, thiserror::Error)]
+#[error("not the handle of an upload")]
+pub struct InvalidHandle;
+
+impl FromStr for Handle {
+    type Err = InvalidHandle;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidHandle)?;
+        let (id, key) = bytes.split_first_chunk().ok_or(InvalidHandle)?;
+        Ok(Self {
+            id: UploadId::from_bytes(*id),
+            key: UploadKey(key.try_into().map_err(|_| InvalidHandle)?),
+        })
     }
 }
 

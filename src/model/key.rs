@@ -18,6 +18,14 @@ impl StoreKey {
     }
 }
 
+impl StoreKey {
+    /// The key of a partial upload's object, among what is staged.
+    #[must_use]
+    pub fn of_part(id: UploadId) -> Self {
+        Self(format!("staging/{id}"))
+    }
+}
+
 impl fmt::Display for StoreKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -12,7 +12,7 @@ pub mod time;
 pub mod upload;
 
 pub use digest::{Digest, DigestAlgorithm};
-pub use handle::{KeyHash, UploadId, UploadKey};
+pub use handle::{Handle, KeyHash, UploadId, UploadKey};
 pub use key::{KeyTemplate, StoreKey};
 pub use plan::{Cell, PartNumber, Plan};
 pub use range::{ByteRange, Length, Offset, RangeSet};

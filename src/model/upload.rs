@@ -22,6 +22,10 @@ pub struct Epoch(pub u64);
 pub enum Protocol {
     /// Sessions and Content-Range, `/v1/uploads`.
     Native,
+    /// tus 1.0.0, `/files`.
+    Tus,
+    /// The IETF's resumable uploads, `/resumable`.
+    Ietf,
 }
 
 impl Protocol {
@@ -30,6 +34,8 @@ impl Protocol {
     pub fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
+            Self::Tus => "tus",
+            Self::Ietf => "ietf",
         }
     }
 }
@@ -40,6 +46,46 @@ impl std::str::FromStr for Protocol {
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name {
             "native" => Ok(Self::Native),
+            "tus" => Ok(Self::Tus),
+            "ietf" => Ok(Self::Ietf),
+            _ => Err(UnknownWord(name.to_owned())),
+        }
+    }
+}
+
+/// What an upload is for. Partial ones are the parts that a final one is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Role {
+    /// A file.
+    #[default]
+    Whole,
+    /// A stretch of a file. Its object has a key of its own among what is staged, causes no event, and goes when the
+    /// upload expires.
+    Partial,
+    /// A file that takes no bytes: it is put together from partial uploads once all of them are complete.
+    Final,
+}
+
+impl Role {
+    /// Its name in the catalog.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Partial => "partial",
+            Self::Final => "final",
+        }
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = UnknownWord;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "whole" => Ok(Self::Whole),
+            "partial" => Ok(Self::Partial),
+            "final" => Ok(Self::Final),
             _ => Err(UnknownWord(name.to_owned())),
         }
     }
@@ -59,6 +105,8 @@ pub struct Declared {
     pub content_type: Option<String>,
     /// The application's own words.
     pub metadata: BTreeMap<String, String>,
+    /// The metadata as the client wrote it, where its protocol gives it back to the letter.
+    pub metadata_field: Option<String>,
     /// What the whole has to hash to.
     pub digests: Digests,
     /// Whether a chunk that leaves a hole before it is refused.
@@ -83,6 +131,8 @@ pub struct Upload {
     pub key_hash: KeyHash,
     /// The protocol that created it.
     pub protocol: Protocol,
+    /// What it is for.
+    pub role: Role,
     /// What its client declared.
     pub declared: Declared,
     /// Where it stands.
@@ -109,6 +159,8 @@ pub struct Upload {
     pub updated_at: Timestamp,
     /// When it expires, unless bytes arrive.
     pub expires_at: Timestamp,
+    /// What only its key opens ([`UploadKey::open`](super::UploadKey::open)).
+    pub sealed: Option<Vec<u8>>,
 }
 
 /// Where an upload stands.
@@ -186,6 +238,10 @@ pub enum FailureReason {
     DigestMismatch,
     /// The store has lost bytes that it had acknowledged.
     StoreLost,
+    /// One of the partial uploads that it was to be made of is gone.
+    PartGone,
+    /// Together its partial uploads have more bytes than an upload may have.
+    TooLarge,
 }
 
 impl FailureReason {
@@ -195,6 +251,8 @@ impl FailureReason {
         match self {
             Self::DigestMismatch => "digest_mismatch",
             Self::StoreLost => "store_lost",
+            Self::PartGone => "part_gone",
+            Self::TooLarge => "too_large",
         }
     }
 }
@@ -206,6 +264,8 @@ impl std::str::FromStr for FailureReason {
         match name {
             "digest_mismatch" => Ok(Self::DigestMismatch),
             "store_lost" => Ok(Self::StoreLost),
+            "part_gone" => Ok(Self::PartGone),
+            "too_large" => Ok(Self::TooLarge),
             _ => Err(UnknownWord(name.to_owned())),
         }
     }

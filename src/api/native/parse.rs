@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::content_range::{self, ContentRange, mismatch};
 use crate::api::error::{Code, Problem};
 use crate::api::fields::content_digests;
-use crate::engine::{Complete, Create, IdempotencyKey, Write};
+use crate::engine::{Complete, Create, IdempotencyKey, NewRole, Write};
 use crate::model::digest::Digests;
 use crate::model::upload::{Declared, Protocol};
 use crate::model::{Length, Offset, UploadId, UploadKey};
@@ -108,11 +108,14 @@ pub(super) fn create(headers: &HeaderMap, body: &[u8]) -> Result<Create, Problem
             filename,
             content_type: json.content_type,
             metadata: json.metadata,
+            metadata_field: None,
             digests: digests(&json.digest)?,
             sequential: json.sequential,
         },
         length: json.length.map(Length),
         idempotency,
+        role: NewRole::Whole,
+        seal: None,
     })
 }
 
@@ -157,7 +160,8 @@ pub(super) fn chunk(id: &str, headers: &HeaderMap) -> Result<Chunk, Problem> {
                 start: Offset(start),
                 end: Some(Offset(end)),
                 length: length.map(Length),
-                digests: content_digests(headers)?,
+                digests: content_digests(headers)?.into(),
+                append: false,
             }))
         }
     }

@@ -2,9 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::concat;
 use super::rows::{self, column, integer, json};
 use super::writing::bump_epoch;
 use crate::catalog::{CatalogError, Created, Idempotency, NewUpload, Result};
+use crate::model::upload::Role;
 use crate::model::{Timestamp, UploadId, UploadState};
 
 pub(super) fn create(
@@ -17,7 +19,14 @@ pub(super) fn create(
     {
         return Ok(found);
     }
+    if let Some(missing) = concat::first_missing(tx, &new.parts)? {
+        return Ok(Created::PartGone(missing));
+    }
     insert(tx, new)?;
+    if new.role == Role::Final {
+        concat::insert(tx, new)?;
+        concat::assemble_if_ready(tx, new.id, new.held_until)?;
+    }
     if let Some(idempotency) = idempotency {
         tx.prepare_cached(
             "INSERT OR REPLACE INTO idempotency (key_hash, fingerprint, upload_id, expires_at)
@@ -75,8 +84,9 @@ fn insert(tx: &Connection, new: &NewUpload) -> Result<()> {
         .prepare_cached(
             "INSERT INTO upload_sessions
                 (id, key_hash, protocol, state, length, plan, epoch, store_key, declared_digests, sequential,
-                 filename, content_type, metadata, created_at, updated_at, expires_at)
-             VALUES (?1, ?2, ?3, 'pending', ?4, ?5, 1, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?13)
+                 filename, content_type, metadata, created_at, updated_at, expires_at, readback, role, metadata_field,
+                 sealed)
+             VALUES (?1, ?2, ?3, 'pending', ?4, ?5, 1, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?13, ?14, ?15, ?16, ?17)
              ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
@@ -93,6 +103,11 @@ fn insert(tx: &Connection, new: &NewUpload) -> Result<()> {
             json(&new.declared.metadata)?,
             new.now.0,
             new.expires_at.0,
+            // What is put together from others passes no hasher on its way.
+            new.role == Role::Final,
+            new.role.name(),
+            new.declared.metadata_field,
+            new.sealed,
         ])?;
     if inserted == 0 {
         return Err(CatalogError::Stale);

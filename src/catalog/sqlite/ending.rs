@@ -1,15 +1,16 @@
-//! The four ways in which an upload ends. Each writes its event in the same transaction.
+//! The ways in which an upload ends. Each writes its event in the same transaction.
 
 use rusqlite::{Connection, params};
 
 use super::assembling::{assembling, claim_key};
+use super::concat;
 use super::events;
 use super::intents;
 use super::rows::{self, integer, json, word};
 use super::writing::{owned, standing};
 use crate::catalog::{Aborted, CatalogError, Claimed, IntentKind, Result};
-use crate::model::upload::{Epoch, FailureReason, Protocol};
-use crate::model::{Object, Timestamp, UploadId, UploadState};
+use crate::model::upload::{Epoch, FailureReason, Protocol, Role};
+use crate::model::{Object, Timestamp, Upload, UploadId, UploadState};
 
 pub(super) fn complete(
     tx: &Connection,
@@ -18,7 +19,7 @@ pub(super) fn complete(
     object: Object,
     settled: &[IntentKind],
     now: Timestamp,
-) -> Result<()> {
+) -> Result<Vec<UploadId>> {
     assembling(tx, id, epoch)?;
     if claim_key(tx, &object.key, id, now)? != Claimed::Yes {
         return Err(CatalogError::Stale);
@@ -38,7 +39,15 @@ pub(super) fn complete(
         object.verified,
     ])?;
     intents::settle(tx, id, settled)?;
-    end(tx, id, &UploadState::Completed { object, at: now }, now)
+    let upload = end(tx, id, &UploadState::Completed { object, at: now }, now)?;
+    match upload.role {
+        Role::Whole => Ok(Vec::new()),
+        Role::Partial => concat::completed(tx, id, now),
+        Role::Final => {
+            concat::used(tx, id, now)?;
+            Ok(Vec::new())
+        }
+    }
 }
 
 pub(super) fn fail(
@@ -49,7 +58,7 @@ pub(super) fn fail(
     now: Timestamp,
 ) -> Result<()> {
     owned(tx, id, epoch)?;
-    end(tx, id, &UploadState::Failed { reason, at: now }, now)
+    end(tx, id, &UploadState::Failed { reason, at: now }, now).map(drop)
 }
 
 pub(super) fn abort(tx: &Connection, id: UploadId, now: Timestamp) -> Result<Aborted> {
@@ -64,18 +73,55 @@ pub(super) fn abort(tx: &Connection, id: UploadId, now: Timestamp) -> Result<Abo
     Ok(Aborted::Done)
 }
 
+pub(super) fn terminate(
+    tx: &Connection,
+    id: UploadId,
+    with_object: bool,
+    now: Timestamp,
+) -> Result<Aborted> {
+    let standing = standing(tx, id)?.ok_or(CatalogError::NotFound)?;
+    match &*standing.state {
+        "aborted" => return Ok(Aborted::Done),
+        "completed" | "failed" if !concat::is_assembled_from(tx, id)? => {}
+        _ => return Ok(Aborted::Refused),
+    }
+    if with_object && standing.state == "completed" {
+        unlist_object(tx, id, now)?;
+    }
+    end(tx, id, &UploadState::Aborted { at: now }, now)?;
+    Ok(Aborted::Done)
+}
+
+/// Forgets the object of a completed upload, and leaves an intent to delete it.
+pub(super) fn unlist_object(tx: &Connection, id: UploadId, now: Timestamp) -> Result<()> {
+    tx.prepare_cached(
+        "INSERT OR REPLACE INTO intents (upload_id, kind, key, created_at)
+         SELECT upload_id, 'object', key, ?2 FROM objects WHERE upload_id = ?1",
+    )?
+    .execute(params![id.as_bytes(), now.0])?;
+    tx.prepare_cached("DELETE FROM objects WHERE upload_id = ?1")?
+        .execute([id.as_bytes()])?;
+    Ok(())
+}
+
 /// For [`rows::due`].
 pub(super) const EXPIRED: &str = "SELECT id, expires_at AS at FROM upload_sessions
     WHERE state IN ('pending', 'uploading') AND expires_at <= ?1 AND expires_at >= ?2 AND (expires_at > ?2 OR id > ?3)
     ORDER BY expires_at, id LIMIT ?4";
 
-pub(super) fn expire(tx: &Connection, id: UploadId, now: Timestamp) -> Result<Option<Protocol>> {
-    let past: Option<Protocol> = tx
+pub(super) fn expire(
+    tx: &Connection,
+    id: UploadId,
+    now: Timestamp,
+) -> Result<Option<(Protocol, Role)>> {
+    let past: Option<(Protocol, Role)> = tx
         .prepare_cached(
-            "SELECT protocol FROM upload_sessions
+            "SELECT protocol, role FROM upload_sessions
              WHERE id = ?1 AND state IN ('pending', 'uploading') AND expires_at <= ?2",
         )?
-        .query_and_then(params![id.as_bytes(), now.0], |row| word(row, "protocol"))?
+        .query_and_then(params![id.as_bytes(), now.0], |row| {
+            Ok::<_, CatalogError>((word(row, "protocol")?, word(row, "role")?))
+        })?
         .next()
         .transpose()?;
     if past.is_some() {
@@ -84,8 +130,13 @@ pub(super) fn expire(tx: &Connection, id: UploadId, now: Timestamp) -> Result<Op
     Ok(past)
 }
 
-/// Puts an open upload into an ended state, lets go of what the record no longer needs, and writes the event.
-fn end(tx: &Connection, id: UploadId, state: &UploadState, now: Timestamp) -> Result<()> {
+/// Puts an upload into an ended state, lets go of what the record no longer needs, and writes the event.
+pub(super) fn end(
+    tx: &Connection,
+    id: UploadId,
+    state: &UploadState,
+    now: Timestamp,
+) -> Result<Upload> {
     let reason = match state {
         UploadState::Failed { reason, .. } => Some(reason.name()),
         _ => None,
@@ -119,5 +170,12 @@ fn end(tx: &Connection, id: UploadId, state: &UploadState, now: Timestamp) -> Re
     tx.prepare_cached("UPDATE intents SET ended = 1 WHERE upload_id = ?1")?
         .execute([id.as_bytes()])?;
     let upload = rows::upload(tx, id)?.ok_or(CatalogError::NotFound)?;
-    events::write(tx, &upload, now)
+    if upload.role == Role::Partial {
+        if !matches!(state, UploadState::Completed { .. }) {
+            concat::lost(tx, id, now)?;
+        }
+    } else {
+        events::write(tx, &upload, now)?;
+    }
+    Ok(upload)
 }

@@ -8,6 +8,7 @@
 //! five seconds; epochs keep their writers apart.
 
 mod assembling;
+mod concat;
 mod creating;
 mod ending;
 mod error;
@@ -31,10 +32,10 @@ use async_trait::async_trait;
 
 use super::{
     Aborted, Catalog, Claimed, Commit, Created, Due, Idempotency, Intent, IntentKind, Known,
-    Leftover, NewUpload, Open, Owner, Result,
+    Leftover, NewUpload, Open, Owner, Result, Source,
 };
 use crate::model::digest::Digests;
-use crate::model::upload::{Epoch, FailureReason, Protocol, Snapshot, StoreUploadId};
+use crate::model::upload::{Epoch, FailureReason, Protocol, Role, Snapshot, StoreUploadId};
 use crate::model::{Length, Object, StoreKey, Timestamp, UploadId};
 
 pub use open::{OpenError, Synchronous, migrate};
@@ -170,10 +171,14 @@ impl Catalog for SqliteCatalog {
         object: Object,
         settled: Vec<IntentKind>,
         now: Timestamp,
-    ) -> Result<()> {
+    ) -> Result<Vec<UploadId>> {
         self.writer
             .run(move |tx| ending::complete(tx, id, epoch, object, &settled, now))
             .await
+    }
+
+    async fn sources(&self, id: UploadId) -> Result<Vec<Source>> {
+        self.readers.run(move |tx| concat::sources(tx, id)).await
     }
 
     async fn fail(
@@ -192,13 +197,36 @@ impl Catalog for SqliteCatalog {
         self.writer.run(move |tx| ending::abort(tx, id, now)).await
     }
 
+    async fn terminate(&self, id: UploadId, with_object: bool, now: Timestamp) -> Result<Aborted> {
+        self.writer
+            .run(move |tx| ending::terminate(tx, id, with_object, now))
+            .await
+    }
+
+    async fn spent_parts(
+        &self,
+        before: Timestamp,
+        after: Option<Due>,
+        limit: u32,
+    ) -> Result<Vec<Due>> {
+        self.readers
+            .run(move |tx| rows::due(tx, concat::SPENT, before, after, limit))
+            .await
+    }
+
+    async fn discard_part(&self, id: UploadId, before: Timestamp, now: Timestamp) -> Result<bool> {
+        self.writer
+            .run(move |tx| concat::discard(tx, id, before, now))
+            .await
+    }
+
     async fn expired(&self, now: Timestamp, after: Option<Due>, limit: u32) -> Result<Vec<Due>> {
         self.readers
             .run(move |tx| rows::due(tx, ending::EXPIRED, now, after, limit))
             .await
     }
 
-    async fn expire(&self, id: UploadId, now: Timestamp) -> Result<Option<Protocol>> {
+    async fn expire(&self, id: UploadId, now: Timestamp) -> Result<Option<(Protocol, Role)>> {
         self.writer.run(move |tx| ending::expire(tx, id, now)).await
     }
 

@@ -18,6 +18,7 @@ pub(super) fn purge_ended(tx: &Connection, before: Timestamp, limit: u32) -> Res
 pub(super) const PURGE_ENDED: &str = "DELETE FROM upload_sessions WHERE id IN (
     SELECT s.id FROM upload_sessions s
     WHERE s.ended_at IS NOT NULL AND s.ended_at < ?1
+      AND NOT (s.role = 'partial' AND s.state = 'completed')
       AND NOT EXISTS (SELECT 1 FROM intents i WHERE i.upload_id = s.id)
     ORDER BY s.ended_at LIMIT ?2)";
 
@@ -27,6 +28,7 @@ pub(super) fn count_ended(tx: &Connection, before: Timestamp) -> Result<u64> {
 
 pub(super) const COUNT_ENDED: &str = "SELECT count(*) AS n FROM upload_sessions s
     WHERE s.ended_at IS NOT NULL AND s.ended_at < ?1
+      AND NOT (s.role = 'partial' AND s.state = 'completed')
       AND NOT EXISTS (SELECT 1 FROM intents i WHERE i.upload_id = s.id)";
 
 pub(super) fn purge_records(

@@ -46,10 +46,12 @@ fn read_upload(row: &Row<'_>) -> Result<Upload> {
         id: read_id(row, "id")?,
         key_hash: KeyHash(column(row, "key_hash")?),
         protocol: word(row, "protocol")?,
+        role: word(row, "role")?,
         declared: Declared {
             filename: column(row, "filename")?,
             content_type: column(row, "content_type")?,
             metadata: metadata(row)?,
+            metadata_field: column(row, "metadata_field")?,
             digests: digests(row, "declared_digests")?,
             sequential: column(row, "sequential")?,
         },
@@ -68,6 +70,7 @@ fn read_upload(row: &Row<'_>) -> Result<Upload> {
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
         expires_at: time(row, "expires_at")?,
+        sealed: column(row, "sealed")?,
     })
 }
 
