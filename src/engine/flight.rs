@@ -17,7 +17,7 @@ use super::{EngineError, Inner, Result};
 use crate::catalog::{Intent, IntentKind};
 use crate::model::upload::StoreUploadId;
 use crate::model::{ByteRange, Cell, PartNumber, PartReceipt};
-use crate::store::{self, About, Parts, Payload, Put, Shape, StoreError};
+use crate::store::{self, About, MadeOf, Parts, Payload, Put, Shape, StoreError};
 
 /// A cell on its way; it ends with a [`Landing`]. Dropping it lets the flight go on alone.
 pub(super) struct Flight {
@@ -178,12 +178,14 @@ pub(super) async fn put_cell(
     let mut id = begin(engine, live, parts).await?;
     let (number, range) = (cell.number, cell.range);
     let mut put = parts
-        .put_part(key, &id, number, range, payload.clone())
+        .put_part(key, &id, number, range, payload.clone(), MadeOf::Parts)
         .await;
     if let Err(error @ StoreError::NotFound) = put {
         check_gone(engine, live, parts, &id, error).await?;
         id = begin(engine, live, parts).await?;
-        put = parts.put_part(key, &id, number, range, payload).await;
+        put = parts
+            .put_part(key, &id, number, range, payload, MadeOf::Parts)
+            .await;
     }
     let receipt = put?;
     let mut state = live.state();
@@ -267,7 +269,9 @@ async fn begin(engine: &Inner, live: &Live, parts: &dyn Parts) -> Result<StoreUp
     } else {
         announce(engine, live, IntentKind::Multipart).await?;
     }
-    let id = parts.begin(&live.store_key, &about(live)).await?;
+    let id = parts
+        .begin(&live.store_key, &about(live), MadeOf::Parts)
+        .await?;
     engine
         .catalog
         .name_multipart(live.id, live.epoch(), id.clone())

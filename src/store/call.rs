@@ -13,6 +13,8 @@ pub enum Call {
     Ping,
     /// [`InPlace::open`](super::InPlace::open)
     Open,
+    /// [`InPlace::copy_in`](super::InPlace::copy_in)
+    CopyIn,
     /// [`InPlace::publish`](super::InPlace::publish)
     Publish,
     /// [`InPlace::discard`](super::InPlace::discard)
@@ -31,6 +33,8 @@ pub enum Call {
     Begin,
     /// [`Parts::put_part`](super::Parts::put_part)
     PutPart,
+    /// [`Parts::copy_part`](super::Parts::copy_part)
+    CopyPart,
     /// [`Parts::finish`](super::Parts::finish)
     Finish,
     /// [`Parts::abort`](super::Parts::abort)
@@ -51,6 +55,7 @@ impl Call {
             Self::Delete => "delete",
             Self::Ping => "ping",
             Self::Open => "open",
+            Self::CopyIn => "copy_in",
             Self::Publish => "publish",
             Self::Discard => "discard",
             Self::Staged => "staged",
@@ -60,6 +65,7 @@ impl Call {
             Self::Put => "put",
             Self::Begin => "begin",
             Self::PutPart => "put_part",
+            Self::CopyPart => "copy_part",
             Self::Finish => "finish",
             Self::Abort => "abort",
             Self::MultipartOf => "multipart_of",

@@ -10,7 +10,9 @@ use futures_util::TryStreamExt as _;
 
 use super::check::Outcome;
 use super::file::LocalFile;
-use super::{About, FoundMultipart, InPlace, Parts, Payload, Shape, StagedFile, Store, StoreError};
+use super::{
+    About, FoundMultipart, InPlace, MadeOf, Parts, Payload, Shape, StagedFile, Store, StoreError,
+};
 use crate::model::plan::MIN_PART_BYTES;
 use crate::model::upload::StoreUploadId;
 use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey, UploadId};
@@ -224,7 +226,7 @@ async fn put_parts(
         let stretch = range(start, end);
         let number = PartNumber(number);
         let receipt = store
-            .put_part(key, upload, number, stretch, memory(part))
+            .put_part(key, upload, number, stretch, memory(part), MadeOf::Parts)
             .await
             .expect("put");
         assert_eq!((receipt.number, receipt.range), (number, stretch));
@@ -237,7 +239,10 @@ async fn put_parts(
 async fn multipart(store: &dyn Store, parts: &dyn Parts) {
     let id = UploadId::generate();
     let key = key_of(id);
-    let upload = parts.begin(&key, &about(id)).await.expect("begun");
+    let upload = parts
+        .begin(&key, &about(id), MadeOf::Parts)
+        .await
+        .expect("begun");
     let pieces = [
         pattern(MIN_PART_BYTES, 2),
         pattern(MIN_PART_BYTES, 3),
@@ -262,7 +267,14 @@ async fn multipart(store: &dyn Store, parts: &dyn Parts) {
         range: range(10, 10 + MIN_PART_BYTES),
     };
     receipts[1] = parts
-        .put_part(&key, &upload, PartNumber(2), stretch, payload)
+        .put_part(
+            &key,
+            &upload,
+            PartNumber(2),
+            stretch,
+            payload,
+            MadeOf::Parts,
+        )
         .await
         .expect("put from a file");
 
@@ -286,7 +298,10 @@ async fn multipart(store: &dyn Store, parts: &dyn Parts) {
 async fn replaced_parts(store: &dyn Store, parts: &dyn Parts) {
     let id = UploadId::generate();
     let key = key_of(id);
-    let upload = parts.begin(&key, &about(id)).await.expect("begun");
+    let upload = parts
+        .begin(&key, &about(id), MadeOf::Parts)
+        .await
+        .expect("begun");
     let old = put_parts(parts, &key, &upload, &[pattern(9_000, 5)]).await;
     let new = put_parts(parts, &key, &upload, &[pattern(9_000, 6)]).await;
     let refused = parts.finish(&key, &upload, &old, Length(9_000)).await;
@@ -308,7 +323,10 @@ async fn ended_uploads(store: &dyn Store, parts: &dyn Parts) {
     let piece = pattern(2_000, 8);
     let all = range(0, 2_000);
     for finished in [true, false] {
-        let upload = parts.begin(&key, &about(id)).await.expect("begun");
+        let upload = parts
+            .begin(&key, &about(id), MadeOf::Parts)
+            .await
+            .expect("begun");
         let receipts = put_parts(parts, &key, &upload, std::slice::from_ref(&piece)).await;
         if finished {
             let done = parts.finish(&key, &upload, &receipts, Length(2_000)).await;
@@ -324,7 +342,14 @@ async fn ended_uploads(store: &dyn Store, parts: &dyn Parts) {
             "{again:?}"
         );
         let late = parts
-            .put_part(&key, &upload, PartNumber(1), all, memory(&piece))
+            .put_part(
+                &key,
+                &upload,
+                PartNumber(1),
+                all,
+                memory(&piece),
+                MadeOf::Parts,
+            )
             .await;
         assert!(matches!(late, Err(StoreError::NotFound)), "{late:?}");
         parts.abort(&key, &upload).await.expect("gone is ended");
@@ -338,7 +363,10 @@ async fn listings(parts: &dyn Parts) {
     let names = [key_of(id), key(&format!("{}-longer", key_of(id)))];
     let mut mine = Vec::new();
     for name in [&names[0], &names[0], &names[1]] {
-        let upload = parts.begin(name, &about(id)).await.expect("begun");
+        let upload = parts
+            .begin(name, &about(id), MadeOf::Parts)
+            .await
+            .expect("begun");
         mine.push((name.clone(), upload));
     }
     mine.sort();

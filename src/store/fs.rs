@@ -5,7 +5,7 @@
 //! by construction), and a symbolic link inside `objects/` is never followed.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use futures_util::StreamExt as _;
 use super::check::{Finding, Outcome};
 use super::file::{LocalFile, StagedFile, io_error};
 use super::{ByteStream, Found, InPlace, Payload, Result, Shape, Store, StoreError, Stored};
-use crate::model::{ByteRange, Length, StoreKey, UploadId};
+use crate::model::{ByteRange, Length, Offset, StoreKey, UploadId};
 
 /// Objects in a folder of a local disk.
 #[derive(Debug, Clone)]
@@ -103,7 +103,7 @@ impl Folders {
         Ok(())
     }
 
-    fn open(&self, id: UploadId) -> Result<Arc<dyn StagedFile>> {
+    fn open_staged(&self, id: UploadId) -> Result<File> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -114,7 +114,25 @@ impl Folders {
             .map_err(away)?;
         // Also where the file was there: the process that made it may have died before it synced the name.
         self.sync_folder(&self.staging)?;
-        Ok(Arc::new(LocalFile::new(file, true)))
+        Ok(file)
+    }
+
+    fn open(&self, id: UploadId) -> Result<Arc<dyn StagedFile>> {
+        Ok(Arc::new(LocalFile::new(self.open_staged(id)?, true)))
+    }
+
+    /// An object's file and its size.
+    fn open_object(&self, key: &StoreKey) -> Result<(File, u64)> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(NO_FOLLOW)
+            .open(self.object(key)?)
+            .map_err(|error| self.absent(error))?;
+        let meta = file.metadata().map_err(away)?;
+        if !meta.is_file() {
+            return Err(StoreError::NotFound);
+        }
+        Ok((file, meta.len()))
     }
 
     fn head(&self, key: &StoreKey) -> Result<Option<Found>> {
@@ -136,21 +154,32 @@ impl Folders {
     }
 
     fn read(&self, key: &StoreKey, range: Option<ByteRange>) -> Result<Option<Payload>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(NO_FOLLOW)
-            .open(self.object(key)?)
-            .map_err(|error| self.absent(error))?;
-        let meta = file.metadata().map_err(away)?;
-        if !meta.is_file() {
-            return Err(StoreError::NotFound);
-        }
+        let (file, size) = self.open_object(key)?;
         Ok(range
-            .or_else(|| ByteRange::new(0, meta.len()))
+            .or_else(|| ByteRange::new(0, size))
             .map(|range| Payload::File {
                 file: Arc::new(LocalFile::new(file, false)),
                 range,
             }))
+    }
+
+    fn copy_in(&self, id: UploadId, at: Offset, source: &StoreKey, size: Length) -> Result<()> {
+        let (from, there) = self.open_object(source)?;
+        let differs = |bytes: u64| {
+            StoreError::Changed(format!("{source} has {bytes} bytes, not {size}").into())
+        };
+        if there != size.get() {
+            return Err(differs(there));
+        }
+        let mut to = self.open_staged(id)?;
+        to.seek(SeekFrom::Start(at.get())).map_err(io_error)?;
+        // Of two files this is done inside the kernel, where the file system can.
+        let copied = io::copy(&mut from.take(there), &mut to).map_err(io_error)?;
+        if copied == there {
+            Ok(())
+        } else {
+            Err(differs(copied))
+        }
     }
 
     fn publish(&self, id: UploadId, key: &StoreKey, size: Length) -> Result<Stored> {
@@ -389,6 +418,18 @@ impl Store for FsStore {
 impl InPlace for FsStore {
     async fn open(&self, id: UploadId) -> Result<Arc<dyn StagedFile>> {
         self.blocking(move |folders| folders.open(id)).await
+    }
+
+    async fn copy_in(
+        &self,
+        id: UploadId,
+        at: Offset,
+        source: &StoreKey,
+        size: Length,
+    ) -> Result<()> {
+        let source = source.clone();
+        self.blocking(move |folders| folders.copy_in(id, at, &source, size))
+            .await
     }
 
     async fn publish(&self, id: UploadId, key: &StoreKey, size: Length) -> Result<Stored> {

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use super::call::Call;
 use super::check::Finding;
 use super::{
-    About, ByteStream, Found, FoundMultipart, InPlace, Parts, Payload, Put, Result, Shape,
+    About, ByteStream, Found, FoundMultipart, InPlace, MadeOf, Parts, Payload, Put, Result, Shape,
     StagedFile, Store, Stored,
 };
 use crate::model::upload::StoreUploadId;
-use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey, UploadId};
+use crate::model::{ByteRange, Length, Offset, PartNumber, PartReceipt, StoreKey, UploadId};
 
 /// What is around the calls of a store.
 pub trait Hook: Send + Sync + 'static {
@@ -97,6 +97,17 @@ impl<H: Hook> InPlace for Hooked<H> {
         Ok(self.hook.opened(file))
     }
 
+    async fn copy_in(
+        &self,
+        id: UploadId,
+        at: Offset,
+        source: &StoreKey,
+        size: Length,
+    ) -> Result<()> {
+        let copied = self.in_place().copy_in(id, at, source, size);
+        self.hook.around(Call::CopyIn, copied).await
+    }
+
     async fn publish(&self, id: UploadId, key: &StoreKey, size: Length) -> Result<Stored> {
         let published = self.in_place().publish(id, key, size);
         self.hook.around(Call::Publish, published).await
@@ -130,10 +141,9 @@ impl<H: Hook> Parts for Hooked<H> {
         self.hook.around(Call::Put, put).await
     }
 
-    async fn begin(&self, key: &StoreKey, about: &About) -> Result<StoreUploadId> {
-        self.hook
-            .around(Call::Begin, self.parts().begin(key, about))
-            .await
+    async fn begin(&self, key: &StoreKey, about: &About, of: MadeOf) -> Result<StoreUploadId> {
+        let begun = self.parts().begin(key, about, of);
+        self.hook.around(Call::Begin, begun).await
     }
 
     async fn put_part(
@@ -143,9 +153,25 @@ impl<H: Hook> Parts for Hooked<H> {
         number: PartNumber,
         range: ByteRange,
         payload: Payload,
+        of: MadeOf,
     ) -> Result<PartReceipt> {
-        let put = self.parts().put_part(key, upload, number, range, payload);
+        let parts = self.parts();
+        let put = parts.put_part(key, upload, number, range, payload, of);
         self.hook.around(Call::PutPart, put).await
+    }
+
+    async fn copy_part(
+        &self,
+        key: &StoreKey,
+        upload: &StoreUploadId,
+        number: PartNumber,
+        range: ByteRange,
+        source: &StoreKey,
+        source_range: Option<ByteRange>,
+    ) -> Result<PartReceipt> {
+        let parts = self.parts();
+        let copied = parts.copy_part(key, upload, number, range, source, source_range);
+        self.hook.around(Call::CopyPart, copied).await
     }
 
     async fn finish(

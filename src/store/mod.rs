@@ -26,7 +26,9 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 use crate::model::upload::{PartChecksum, StoreUploadId};
-use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey, Timestamp, UploadId};
+use crate::model::{
+    ByteRange, Length, Offset, PartNumber, PartReceipt, StoreKey, Timestamp, UploadId,
+};
 
 pub use file::StagedFile;
 pub use payload::Payload;
@@ -95,6 +97,17 @@ pub struct Put {
     pub checksum: Option<(PartChecksum, String)>,
 }
 
+/// What a multipart upload is made of. It is the same when the upload is begun and with each part that is put into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MadeOf {
+    /// Parts that are put. A store may check the whole by their checksums.
+    Parts,
+    /// Copies of objects, and parts that are put between them. A store may want a checksum of every part, and yet give none
+    /// for a copy, or take no copy where it would have to. So such an upload has no checksums; a part that is put is checked
+    /// on its way alone.
+    Objects,
+}
+
 /// A multipart upload that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundMultipart {
@@ -148,6 +161,21 @@ pub trait InPlace: Send + Sync {
     /// durable when this returns. Repeatable; two handles of one upload write to the same bytes.
     async fn open(&self, id: UploadId) -> Result<std::sync::Arc<dyn StagedFile>>;
 
+    /// Copies a whole object, which may be empty, into what is staged for an upload, from `at` on. Makes what is staged if it
+    /// is not there. `NotFound` if there is no such object; `Changed` if it has another size than `size`, and then nothing is
+    /// written.
+    ///
+    /// Not atomic: after an error some of it may be written. Repeatable: the same bytes rewrite themselves. One that is
+    /// dropped half-way goes on to its end, beside whatever comes next. Nothing is durable before
+    /// [`publish`](Self::publish).
+    async fn copy_in(
+        &self,
+        id: UploadId,
+        at: Offset,
+        source: &StoreKey,
+        size: Length,
+    ) -> Result<()>;
+
     /// Gives what is staged its final name, cut to `size`. The bytes are durable before. Repeatable: if the name is
     /// this very file already, it is done; `Taken` if it is another one; `NotFound` if nothing is staged and the name is free.
     /// What is staged stays until [`discard`](Self::discard).
@@ -173,7 +201,7 @@ pub trait Parts: Send + Sync {
     async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Put>;
 
     /// Begins a multipart upload. Each call begins another one.
-    async fn begin(&self, key: &StoreKey, about: &About) -> Result<StoreUploadId>;
+    async fn begin(&self, key: &StoreKey, about: &About, of: MadeOf) -> Result<StoreUploadId>;
 
     /// Puts one part; `range` says which bytes of the upload it holds. Repeatable: the last one to land counts, and its
     /// receipt is the one to finish with. `NotFound` if the multipart upload is gone (finished, aborted or lost).
@@ -184,6 +212,30 @@ pub trait Parts: Send + Sync {
         number: PartNumber,
         range: ByteRange,
         payload: Payload,
+        of: MadeOf,
+    ) -> Result<PartReceipt>;
+
+    /// Makes one part out of an object, on the store's side: of all of it, or of `source_range`. `range` says which bytes of
+    /// the upload the part holds. The multipart upload was begun as [`MadeOf::Objects`].
+    ///
+    /// A range is given only where it is less than the object: stores refuse one of a small object. A part is never empty,
+    /// has at most [`MAX_PART_BYTES`](crate::model::plan::MAX_PART_BYTES), and is as large as what it is made of; the store
+    /// need not see if it is not.
+    ///
+    /// Repeatable: the last one to land counts, put or copied, and its receipt is the one to finish with. One that is dropped
+    /// half-way may land. The receipt has no checksum: nobody has checked the copy but the store itself.
+    ///
+    /// `NotFound` if the multipart upload is gone, or if there is no such object: [`Store::head`] of the source tells which.
+    /// `Refused` if the store does not copy, or not this: it is too small or too large, or the object has no such range.
+    /// Then the caller reads the object and puts the part.
+    async fn copy_part(
+        &self,
+        key: &StoreKey,
+        upload: &StoreUploadId,
+        number: PartNumber,
+        range: ByteRange,
+        source: &StoreKey,
+        source_range: Option<ByteRange>,
     ) -> Result<PartReceipt>;
 
     /// Puts the parts together, in the order given. `NotFound` if the multipart upload is gone: then look at the object. When

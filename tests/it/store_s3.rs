@@ -9,7 +9,7 @@ use jumar::model::upload::{PartChecksum, StoreUploadId};
 use jumar::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey, UploadId};
 use jumar::store::check::Outcome;
 use jumar::store::s3::{ChecksumMode, S3Config, S3Store, Sse};
-use jumar::store::{About, Parts as _, Payload, Result, Store as _, StoreError};
+use jumar::store::{About, MadeOf, Parts as _, Payload, Result, Store as _, StoreError};
 
 use crate::support::s3::{Fault, Op, Quirks, S3Server, When};
 
@@ -36,7 +36,14 @@ async fn put_part(
 ) -> Result<PartReceipt> {
     let range = ByteRange::new(0, payload.len()).unwrap();
     store
-        .put_part(&key(), upload, PartNumber(number), range, payload)
+        .put_part(
+            &key(),
+            upload,
+            PartNumber(number),
+            range,
+            payload,
+            MadeOf::Parts,
+        )
         .await
 }
 
@@ -53,7 +60,7 @@ async fn warm(server: &S3Server, config: S3Config) -> S3Store {
 async fn auto_takes_the_best_that_is_verified_and_asks_once() {
     let server = S3Server::start().await;
     let store = server.store().await;
-    let upload = store.begin(&key(), &about()).await.unwrap();
+    let upload = store.begin(&key(), &about(), MadeOf::Parts).await.unwrap();
     let part = put_part(&store, &upload, 1, text("one")).await.unwrap();
     assert_eq!(part.checksum.as_ref().unwrap().0, PartChecksum::Crc64Nvme);
     let done = store.finish(&key(), &upload, &[part], Length(3)).await;
@@ -96,7 +103,7 @@ async fn auto_falls_back_where_checksums_are_refused_or_ignored() {
         let server = S3Server::start().await;
         server.control().set_quirks(quirks);
         let store = server.store().await;
-        let upload = store.begin(&key(), &about()).await.unwrap();
+        let upload = store.begin(&key(), &about(), MadeOf::Parts).await.unwrap();
         let part = put_part(&store, &upload, 1, text("one")).await.unwrap();
         assert_eq!(part.checksum.as_ref().map(|(kind, _)| *kind), best);
         let done = store.finish(&key(), &upload, &[part], Length(3)).await;
@@ -112,7 +119,7 @@ async fn auto_goes_on_where_a_store_changes_its_mind() {
         refuses_checksums: true,
         ..Quirks::default()
     });
-    let upload = store.begin(&key(), &about()).await.unwrap();
+    let upload = store.begin(&key(), &about(), MadeOf::Parts).await.unwrap();
     let part = put_part(&store, &upload, 1, text("one")).await.unwrap();
     assert_eq!(part.checksum, None);
     let done = store.finish(&key(), &upload, &[part], Length(3)).await;
@@ -145,7 +152,7 @@ async fn exact_bytes_a_part_that_changed_on_its_way_is_refused() {
         When::Next(1),
         Fault::Status(400, "BadDigest"),
     );
-    let upload = store.begin(&key(), &about()).await.unwrap();
+    let upload = store.begin(&key(), &about(), MadeOf::Parts).await.unwrap();
     let changed = put_part(&store, &upload, 1, text("one")).await;
     assert!(
         matches!(changed, Err(StoreError::Changed(_))),
@@ -183,7 +190,7 @@ async fn what_passes_is_tried_again_by_itself() {
 async fn told_once_a_completion_whose_answer_is_lost_leads_to_the_object() {
     let server = S3Server::start().await;
     let store = warm(&server, server.config()).await;
-    let upload = store.begin(&key(), &about()).await.unwrap();
+    let upload = store.begin(&key(), &about(), MadeOf::Parts).await.unwrap();
     let part = put_part(&store, &upload, 1, text("one")).await.unwrap();
     let finish = Op::CompleteMultipartUpload;
     server
@@ -199,7 +206,7 @@ async fn told_once_a_completion_whose_answer_is_lost_leads_to_the_object() {
 async fn an_error_in_a_200_is_an_error() {
     let server = S3Server::start().await;
     let store = warm(&server, server.config()).await;
-    let upload = store.begin(&key(), &about()).await.unwrap();
+    let upload = store.begin(&key(), &about(), MadeOf::Parts).await.unwrap();
     let part = put_part(&store, &upload, 1, text("one")).await.unwrap();
     server.control().fail(
         Op::CompleteMultipartUpload,
@@ -221,7 +228,7 @@ async fn an_error_in_a_200_is_an_error() {
 async fn a_404_of_somebody_else_is_no_proof() {
     let server = S3Server::start().await;
     let store = warm(&server, server.config()).await;
-    let upload = store.begin(&key(), &about()).await.unwrap();
+    let upload = store.begin(&key(), &about(), MadeOf::Parts).await.unwrap();
     let part = put_part(&store, &upload, 1, text("one")).await.unwrap();
     server.control().fail(None, When::Always, Fault::Generic404);
     let unavailable = |error: StoreError| assert!(matches!(error, StoreError::Unavailable(_)));
@@ -260,7 +267,10 @@ async fn no_bucket_no_access_and_no_such_key_are_the_operators() {
         for result in [
             store.ping().await,
             store.head(&key()).await.map(|_| ()),
-            store.begin(&key(), &about()).await.map(|_| ()),
+            store
+                .begin(&key(), &about(), MadeOf::Parts)
+                .await
+                .map(|_| ()),
             store.put(&key(), text("one"), &about()).await.map(|_| ()),
         ] {
             assert!(matches!(result, Err(StoreError::Refused(_))), "{result:?}");
@@ -276,7 +286,7 @@ async fn no_bucket_no_access_and_no_such_key_are_the_operators() {
 async fn exact_bytes_a_failed_completion_destroys_nothing() {
     let server = S3Server::start().await;
     let store = warm(&server, server.config()).await;
-    let upload = store.begin(&key(), &about()).await.unwrap();
+    let upload = store.begin(&key(), &about(), MadeOf::Parts).await.unwrap();
     let small = put_part(&store, &upload, 1, text("small")).await.unwrap();
     let last = put_part(&store, &upload, 2, text("last")).await.unwrap();
     for (parts, why) in [
@@ -315,12 +325,16 @@ async fn pages_are_walked_to_the_end_and_foreign_names_left_out() {
     let store = warm(&server, config).await;
     let foreign = S3Store::open(server.config()).await;
     foreign
-        .begin(&"elsewhere/object".parse().unwrap(), &about())
+        .begin(
+            &"elsewhere/object".parse().unwrap(),
+            &about(),
+            MadeOf::Parts,
+        )
         .await
         .unwrap();
     let mut mine = Vec::new();
     for _ in 0..5 {
-        mine.push(store.begin(&key(), &about()).await.unwrap());
+        mine.push(store.begin(&key(), &about(), MadeOf::Parts).await.unwrap());
     }
     server.control().set_quirks(Quirks {
         page: Some(2),
@@ -355,7 +369,7 @@ async fn objects_say_whose_they_are_and_are_encrypted_as_told() {
         let store = S3Store::open(config).await;
         for parts in [true, false] {
             if parts {
-                let upload = store.begin(&key(), &about()).await.unwrap();
+                let upload = store.begin(&key(), &about(), MadeOf::Parts).await.unwrap();
                 let part = put_part(&store, &upload, 1, text("one")).await.unwrap();
                 let done = store.finish(&key(), &upload, &[part], Length(3)).await;
                 done.unwrap();
@@ -390,7 +404,7 @@ async fn bounded_a_store_that_hangs_is_given_up() {
 async fn bytes_are_not_hashed_for_their_signature() {
     let server = S3Server::start().await;
     let store = warm(&server, server.config()).await;
-    let upload = store.begin(&key(), &about()).await.unwrap();
+    let upload = store.begin(&key(), &about(), MadeOf::Parts).await.unwrap();
     put_part(&store, &upload, 1, text("one")).await.unwrap();
     store.put(&key(), text("one"), &about()).await.unwrap();
     for call in server.control().calls() {

@@ -17,7 +17,7 @@ use crate::model::plan::MIN_PART_BYTES;
 use crate::model::upload::PartChecksum;
 use crate::model::{ByteRange, Length, PartNumber, StoreKey, UploadId};
 use crate::store::check::{Finding, Outcome};
-use crate::store::{About, Parts, Payload, Result, Store, StoreError};
+use crate::store::{About, MadeOf, Parts, Payload, Result, Store, StoreError};
 
 const TEXT: &[u8] = b"jumar was here";
 
@@ -206,7 +206,7 @@ impl S3Store {
             .copy_object()
             .bucket(&self.config.bucket)
             .key(&target)
-            .copy_source(format!("{}/{}", self.config.bucket, self.full(key)))
+            .copy_source(self.as_source(key))
             .metadata_directive(MetadataDirective::Copy)
             .send()
             .await
@@ -235,12 +235,13 @@ impl S3Store {
             ByteRange::new(MIN_PART_BYTES, end).expect("the text is not empty"),
         ];
         let payloads = [Payload::Memory(Arc::new([first])), payload(TEXT)];
-        let upload = self.begin(key, about).await?;
+        let upload = self.begin(key, about, MadeOf::Parts).await?;
         let attempt = async {
             let mut parts = Vec::new();
             for ((range, payload), number) in ranges.into_iter().zip(payloads).zip(1..) {
                 let number = PartNumber(number);
-                parts.push(self.put_part(key, &upload, number, range, payload).await?);
+                let put = self.put_part(key, &upload, number, range, payload, MadeOf::Parts);
+                parts.push(put.await?);
             }
             self.finish(key, &upload, &parts, Length(end)).await
         };
@@ -253,7 +254,7 @@ impl S3Store {
             Err(error) => Err(error),
         };
         let _ = self.delete(key).await;
-        match (found?, self.sum(&payload(TEXT)).await?) {
+        match (found?, self.sum(&payload(TEXT), MadeOf::Parts).await?) {
             (Some(found), sum) if found.size == Length(end) => Ok(sum.map_or_else(
                 || "without a checksum".into(),
                 |(kind, _)| format!("with {}", kind.name()),
@@ -263,7 +264,7 @@ impl S3Store {
     }
 
     async fn try_abort(&self, key: &StoreKey, about: &About) -> Result<String> {
-        let upload = self.begin(key, about).await?;
+        let upload = self.begin(key, about, MadeOf::Parts).await?;
         let listed = self.multipart_of(key).await;
         self.abort(key, &upload).await?;
         if !listed?.iter().any(|found| found.id == upload) {

@@ -9,6 +9,7 @@ mod body;
 mod check;
 mod checksum;
 mod client;
+mod copy;
 mod error;
 mod listing;
 mod read;
@@ -22,7 +23,7 @@ use self::error::{Failure, store_error};
 use self::requests::{Place, Sum, Sums, Taken};
 use super::check::Finding;
 use super::{
-    About, ByteStream, Found, FoundMultipart, Parts, Payload, Put, Result, Shape, Store,
+    About, ByteStream, Found, FoundMultipart, MadeOf, Parts, Payload, Put, Result, Shape, Store,
     StoreError, Stored,
 };
 use crate::model::upload::{PartChecksum, StoreUploadId};
@@ -65,9 +66,19 @@ impl S3Store {
         format!("{}{key}", self.prefix)
     }
 
-    /// The checksum to send with a payload.
-    async fn sum(&self, payload: &Payload) -> Result<Option<Sum>> {
+    /// The kind of checksum that goes with a part. That in `Content-MD5` is of the request alone, so the upload need not have
+    /// been begun with it.
+    async fn kind_of(&self, of: MadeOf) -> Result<Option<PartChecksum>> {
         let kind = self.checksum.get(self).await?;
+        Ok(match of {
+            MadeOf::Parts => kind,
+            MadeOf::Objects => kind.map(|_| PartChecksum::Md5),
+        })
+    }
+
+    /// The checksum to send with a payload.
+    async fn sum(&self, payload: &Payload, of: MadeOf) -> Result<Option<Sum>> {
+        let kind = self.kind_of(of).await?;
         match kind {
             Some(kind) => Ok(Some((kind, checksum::compute(kind, payload).await?))),
             None => Ok(None),
@@ -105,9 +116,10 @@ impl S3Store {
         key: &StoreKey,
         place: Place<'_>,
         payload: &Payload,
+        of: MadeOf,
     ) -> Result<(String, Option<Sum>)> {
         let key = self.full(key);
-        let mut sum = self.sum(payload).await?;
+        let mut sum = self.sum(payload, of).await?;
         let mut put = self.put_once(&key, place, payload, sum.as_ref()).await;
         if let Err(failure) = &put
             && sum.is_some()
@@ -178,13 +190,14 @@ impl Parts for S3Store {
 
     async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Put> {
         let place = Place::Object(Some(about));
-        let (etag, checksum) = self.put_verified(key, place, &payload).await?;
+        let put = self.put_verified(key, place, &payload, MadeOf::Parts);
+        let (etag, checksum) = put.await?;
         Ok(Put { etag, checksum })
     }
 
-    async fn begin(&self, key: &StoreKey, about: &About) -> Result<StoreUploadId> {
+    async fn begin(&self, key: &StoreKey, about: &About, of: MadeOf) -> Result<StoreUploadId> {
         let key = self.full(key);
-        let kind = self.checksum.get(self).await?;
+        let kind = self.kind_of(of).await?;
         let mut begun = self.begin_once(&key, Some(about), kind).await;
         if let Err(failure) = &begun
             && kind.is_some()
@@ -206,15 +219,29 @@ impl Parts for S3Store {
         number: PartNumber,
         range: ByteRange,
         payload: Payload,
+        of: MadeOf,
     ) -> Result<PartReceipt> {
         let place = Place::Part(&upload.0, number);
-        let (etag, checksum) = self.put_verified(key, place, &payload).await?;
+        let (etag, checksum) = self.put_verified(key, place, &payload, of).await?;
         Ok(PartReceipt {
             number,
             range,
             etag,
             checksum,
         })
+    }
+
+    async fn copy_part(
+        &self,
+        key: &StoreKey,
+        upload: &StoreUploadId,
+        number: PartNumber,
+        range: ByteRange,
+        source: &StoreKey,
+        source_range: Option<ByteRange>,
+    ) -> Result<PartReceipt> {
+        self.copy_to_part(key, upload, number, range, source, source_range)
+            .await
     }
 
     async fn finish(

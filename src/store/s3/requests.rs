@@ -99,7 +99,7 @@ impl S3Store {
     }
 
     /// The client's configuration, with a time of its own for one attempt.
-    fn timeouts(&self, attempt: Duration) -> aws_sdk_s3::config::Builder {
+    pub(super) fn timeouts(&self, attempt: Duration) -> aws_sdk_s3::config::Builder {
         aws_sdk_s3::Config::builder().timeout_config(self.config.timeouts(attempt))
     }
 
@@ -273,7 +273,7 @@ impl S3Store {
 }
 
 /// A part's number as the wire has it; a plan has at most 10,000.
-fn wire_number(number: PartNumber) -> i32 {
+pub(super) fn wire_number(number: PartNumber) -> i32 {
     i32::try_from(number.0).unwrap_or(i32::MAX)
 }
 

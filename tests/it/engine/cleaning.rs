@@ -8,7 +8,7 @@ use jumar::model::DigestAlgorithm;
 use jumar::model::upload::Declared;
 use jumar::store::call::Call;
 use jumar::store::faulty::{Fault, Faults, When};
-use jumar::store::{About, Shape};
+use jumar::store::{About, MadeOf, Shape};
 
 use super::kit::{both, digests_of, events, faulty, is_gone, spoil, until};
 use crate::support::rig::{Ground, MIB, Rig, Session, noise, write};
@@ -92,7 +92,7 @@ async fn own_only_pruning_goes_on_past_a_call_that_fails() {
                     content_type: None,
                 };
                 let key = "theirs/file".parse().unwrap();
-                parts.begin(&key, &about).await.unwrap();
+                parts.begin(&key, &about, MadeOf::Parts).await.unwrap();
             }
 
             let report = prune_through(&rig, &faults, call, fault).await;

@@ -7,7 +7,7 @@ use jumar::model::upload::{Declared, Protocol};
 use jumar::model::{Length, UploadId};
 use jumar::store::call::Call;
 use jumar::store::faulty::{Fault, When};
-use jumar::store::{About, Shape};
+use jumar::store::{About, MadeOf, Shape};
 
 use super::kit::{both, events, faulty, files_of, is_gone, receipts, send, until, writer};
 use crate::support::rig::{Ground, MIB, Rig, Session, body_of, noise, write};
@@ -33,7 +33,7 @@ async fn foreign(rig: &Rig) {
         content_type: None,
     };
     parts
-        .begin(&"theirs/file".parse().unwrap(), &about)
+        .begin(&"theirs/file".parse().unwrap(), &about, MadeOf::Parts)
         .await
         .unwrap();
 }
@@ -262,7 +262,7 @@ async fn a_stray_multipart_upload_of_ours_goes() {
         content_type: None,
     };
     let key = rig.status(&session).await.upload.store_key;
-    parts.begin(&key, &about).await.unwrap();
+    parts.begin(&key, &about, MadeOf::Parts).await.unwrap();
     rig.put(&session, 12 * MIB, &bytes[12 * MIB as usize..])
         .await
         .unwrap();
