@@ -175,14 +175,14 @@ pub(super) async fn put_cell(
         });
     }
     let key = &live.store_key;
-    let mut id = begin(engine, live, parts).await?;
+    let mut id = begin(engine, live, parts, MadeOf::Parts).await?;
     let (number, range) = (cell.number, cell.range);
     let mut put = parts
         .put_part(key, &id, number, range, payload.clone(), MadeOf::Parts)
         .await;
     if let Err(error @ StoreError::NotFound) = put {
         check_gone(engine, live, parts, &id, error).await?;
-        id = begin(engine, live, parts).await?;
+        id = begin(engine, live, parts, MadeOf::Parts).await?;
         put = parts
             .put_part(key, &id, number, range, payload, MadeOf::Parts)
             .await;
@@ -248,7 +248,12 @@ async fn announce(engine: &Inner, live: &Live, kind: IntentKind) -> Result<()> {
 }
 
 /// The upload's multipart upload, begun if there is none. What a crash left between announcing and naming one is removed first.
-async fn begin(engine: &Inner, live: &Live, parts: &dyn Parts) -> Result<StoreUploadId> {
+pub(super) async fn begin(
+    engine: &Inner,
+    live: &Live,
+    parts: &dyn Parts,
+    of: MadeOf,
+) -> Result<StoreUploadId> {
     let _one_at_a_time = live.beginning.lock().await;
     if let Some(id) = live.store_upload_id() {
         return Ok(id);
@@ -270,7 +275,7 @@ async fn begin(engine: &Inner, live: &Live, parts: &dyn Parts) -> Result<StoreUp
         announce(engine, live, IntentKind::Multipart).await?;
     }
     let id = parts
-        .begin(&live.store_key, &about(live), MadeOf::Parts)
+        .begin(&live.store_key, &about(live), of)
         .await?;
     engine
         .catalog

@@ -7,6 +7,7 @@ mod abort;
 mod admit;
 mod buffer;
 mod complete;
+mod compose;
 mod create;
 mod error;
 mod flight;

@@ -3,6 +3,7 @@
 //! Owns identifiers, byte ranges, digests, the part grid and the states of an upload. Everything here is pure: no clock,
 //! no randomness but in [`handle`], no HTTP, SQL or object store.
 
+pub mod compose;
 pub mod digest;
 pub mod handle;
 pub mod key;

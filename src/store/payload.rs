@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 
-use super::{Result, StagedFile, StoreError};
-use crate::model::ByteRange;
+use super::{Result, StagedFile, Store, StoreError};
+use crate::model::{ByteRange, StoreKey};
 
 /// How much of a file is read at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -23,6 +24,13 @@ pub enum Payload {
         /// Which bytes of it.
         range: ByteRange,
     },
+    /// Stretches of objects of a store, read as they are walked.
+    Objects {
+        /// The store.
+        store: Arc<dyn Store>,
+        /// Which bytes of which objects, in order.
+        slices: Arc<[(StoreKey, ByteRange)]>,
+    },
 }
 
 impl Payload {
@@ -36,6 +44,7 @@ impl Payload {
         match self {
             Self::Memory(frames) => frames.iter().map(|frame| frame.len() as u64).sum(),
             Self::File { range, .. } => range.len(),
+            Self::Objects { slices, .. } => slices.iter().map(|(_, range)| range.len()).sum(),
         }
     }
 
@@ -51,8 +60,25 @@ impl Payload {
                     .boxed()
             }
             Self::File { file, range } => file_stream(Arc::clone(file), *range),
+            Self::Objects { store, slices } => object_stream(Arc::clone(store), Arc::clone(slices)),
         }
     }
+}
+
+fn object_stream(
+    store: Arc<dyn Store>,
+    slices: Arc<[(StoreKey, ByteRange)]>,
+) -> BoxStream<'static, Result<Bytes>> {
+    stream::iter(0..slices.len())
+        .then(move |index| {
+            let (store, slices) = (Arc::clone(&store), Arc::clone(&slices));
+            async move {
+                let (key, range) = &slices[index];
+                store.read(key, Some(*range)).await
+            }
+        })
+        .try_flatten()
+        .boxed()
 }
 
 fn file_stream(file: Arc<dyn StagedFile>, range: ByteRange) -> BoxStream<'static, Result<Bytes>> {

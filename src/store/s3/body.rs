@@ -30,7 +30,7 @@ enum Source {
         next: usize,
     },
     /// Locked by nobody: the SDK wants a body that is `Sync`, which a boxed stream is not.
-    File(Mutex<crate::store::ByteStream>),
+    Stream(Mutex<crate::store::ByteStream>),
 }
 
 impl PayloadBody {
@@ -40,7 +40,7 @@ impl PayloadBody {
                 frames: Arc::clone(frames),
                 next: 0,
             },
-            Payload::File { .. } => Source::File(Mutex::new(payload.stream())),
+            Payload::File { .. } | Payload::Objects { .. } => Source::Stream(Mutex::new(payload.stream())),
         };
         Self {
             source,
@@ -68,7 +68,7 @@ impl Body for PayloadBody {
                 *next += 1;
                 Poll::Ready(frame.map(Ok))
             }
-            Source::File(stream) => {
+            Source::Stream(stream) => {
                 Pin::new(stream.get_mut().unwrap_or_else(PoisonError::into_inner))
                     .poll_next(context)
             }

@@ -138,7 +138,7 @@ pub(super) async fn compute(kind: PartChecksum, payload: &Payload) -> Result<Str
                 .await
                 .map_err(|error| StoreError::Unavailable(error.into()))
         }
-        Payload::File { .. } => {
+        Payload::File { .. } | Payload::Objects { .. } => {
             let mut stream = payload.stream();
             let mut hasher = Hasher::new(kind);
             while let Some(bytes) = stream.next().await {

@@ -1,0 +1,179 @@
+//! Putting a final upload together from its partial ones.
+//!
+//! The store copies what it can by itself: whole files into the staged one, or parts out of objects. What it does not copy
+//! passes through this process as a stream. Each part is committed as it lands, so that a retry goes on from there. The
+//! bytes pass no hasher: the object is read once when it is whole, like any that was not hashed in order.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::TryStreamExt as _;
+
+use super::flight;
+use super::live::{Change, Live};
+use super::{EngineError, Inner, Result};
+use crate::catalog::Source;
+use crate::model::compose::{self, Piece};
+use crate::model::upload::{FailureReason, StoreUploadId};
+use crate::model::{Length, Offset, PartReceipt, Plan};
+use crate::store::{self, MadeOf, Parts, Payload, Put, Shape, StoreError};
+
+/// How many parts of one upload are made at once.
+const AT_ONCE: usize = 4;
+
+impl Inner {
+    /// Brings the bytes of the parts to where the upload's own belong.
+    pub(super) async fn compose(self: &Arc<Self>, live: &Arc<Live>) -> Result<()> {
+        let sources = self.catalog.sources(live.id).await;
+        let sources = sources.map_err(|error| live.catalog_failed(error))?;
+        let length = live.length().unwrap_or_default();
+        if length > Length(self.settings.max_size_bytes) {
+            return self.too_large(live).await;
+        }
+        match self.store.shape() {
+            Shape::InPlace(files) => {
+                let mut at = 0;
+                for source in &sources {
+                    let copied = files.copy_in(live.id, Offset(at), &source.key, source.size);
+                    self.or_missing(live, copied.await).await?;
+                    at += source.size.get();
+                }
+                Ok(())
+            }
+            Shape::Parts(parts) => self.compose_parts(live, parts, &sources, length).await,
+        }
+    }
+
+    async fn compose_parts(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        parts: &dyn Parts,
+        sources: &[Source],
+        length: Length,
+    ) -> Result<()> {
+        let sizes: Vec<Length> = sources.iter().map(|source| source.size).collect();
+        let equal = if parts.equal_parts() {
+            match Plan::for_parts(self.settings.chunk_size_bytes, Some(length), true) {
+                Plan::Equal { cell } => Some(cell),
+                Plan::OneCell | Plan::Growing { .. } => None,
+            }
+        } else {
+            None
+        };
+        let Some(pieces) = compose::pieces(&sizes, equal) else {
+            return self.too_large(live).await;
+        };
+        if let [only] = &pieces[..]
+            && only.copied().is_none()
+        {
+            return self.put_whole(live, parts, sources, only).await;
+        }
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        let upload = &flight::begin(self, live, parts, MadeOf::Objects).await?;
+        let there = live.state().snapshot.parts.clone();
+        let missing: Vec<_> = pieces
+            .iter()
+            .filter(|piece| !there.contains_key(&piece.number))
+            .map(|piece| self.make_part(live, parts, upload, sources, piece))
+            .collect();
+        futures_util::stream::iter(missing)
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    /// A few small parts that are one object at once.
+    async fn put_whole(
+        self: &Arc<Self>,
+        live: &Live,
+        parts: &dyn Parts,
+        sources: &[Source],
+        piece: &Piece,
+    ) -> Result<()> {
+        flight::announce_object(self, live).await?;
+        let (payload, about) = (self.payload(sources, piece), flight::about(live));
+        let put = parts.put(&live.store_key, payload, &about);
+        let Put { etag, checksum } = self.or_missing(live, put.await).await?;
+        self.commit_part(
+            live,
+            PartReceipt {
+                number: piece.number,
+                range: piece.range,
+                etag,
+                checksum,
+            },
+        )
+        .await
+    }
+
+    async fn make_part(
+        self: &Arc<Self>,
+        live: &Live,
+        parts: &dyn Parts,
+        upload: &StoreUploadId,
+        sources: &[Source],
+        piece: &Piece,
+    ) -> Result<()> {
+        let _place = self.moves.acquire().await;
+        let (key, number, range) = (&live.store_key, piece.number, piece.range);
+        let copied = match piece.copied() {
+            Some(slice) => {
+                let from = (!slice.whole).then_some(slice.range);
+                let source = &sources[slice.source].key;
+                parts
+                    .copy_part(key, upload, number, range, source, from)
+                    .await
+            }
+            None => Err(StoreError::Refused("it is made of several objects".into())),
+        };
+        let receipt = match copied {
+            Err(StoreError::Refused(_)) => {
+                let payload = self.payload(sources, piece);
+                parts
+                    .put_part(key, upload, number, range, payload, MadeOf::Objects)
+                    .await
+            }
+            copied => copied,
+        };
+        let receipt = self.or_missing(live, receipt).await?;
+        self.commit_part(live, receipt).await
+    }
+
+    async fn commit_part(&self, live: &Live, receipt: PartReceipt) -> Result<()> {
+        let change = Change {
+            parts: vec![receipt],
+            ..Change::default()
+        };
+        live.commit(self, change).await
+    }
+
+    fn payload(&self, sources: &[Source], piece: &Piece) -> Payload {
+        let slices = piece
+            .slices
+            .iter()
+            .map(|slice| (sources[slice.source].key.clone(), slice.range))
+            .collect();
+        Payload::Objects {
+            store: Arc::clone(&self.store),
+            slices,
+        }
+    }
+
+    /// What the store acknowledged and does not have is tried again, and lost if it stays so.
+    async fn or_missing<T>(&self, live: &Live, result: store::Result<T>) -> Result<T> {
+        match result {
+            Err(error @ (StoreError::NotFound | StoreError::Changed(_))) => {
+                self.missing(live, error).await
+            }
+            result => Ok(result?),
+        }
+    }
+
+    async fn too_large(&self, live: &Live) -> Result<()> {
+        let reason = FailureReason::TooLarge;
+        self.fail(live, reason).await?;
+        Err(EngineError::Failed { reason })
+    }
+}
