@@ -14,7 +14,7 @@ use futures_util::StreamExt as _;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, BodyStream, LengthLimitError, Limited};
 
 use super::error::{Code, Problem};
 use crate::engine::{Body, BodyError};
@@ -199,6 +199,28 @@ pub fn for_engine(body: axum::body::Body) -> Body {
         body.into_data_stream()
             .map(|item| item.map_err(|error| BodyError::Cut(error.into_inner()))),
     )
+}
+
+/// The same, for a body whose trailers matter: they are told when they come, before the body yields its end.
+#[must_use]
+pub fn with_trailers(
+    body: axum::body::Body,
+    mut tell: impl FnMut(&HeaderMap) + Send + 'static,
+) -> Body {
+    let frames = BodyStream::new(body).filter_map(move |frame| {
+        let data = match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => Some(Ok(data)),
+            Ok(Err(other)) => {
+                if let Some(trailers) = other.trailers_ref() {
+                    tell(trailers);
+                }
+                None
+            }
+            Err(error) => Some(Err(BodyError::Cut(error.into_inner()))),
+        };
+        std::future::ready(data)
+    });
+    Box::pin(frames)
 }
 
 /// Reads a small body whole. One that is announced to be larger is not touched.

@@ -20,6 +20,9 @@ pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest")
 /// `Content-MD5` (RFC 1864).
 pub const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
+const MAX_FILENAME_BYTES: usize = 1024;
+const MAX_CONTENT_TYPE_BYTES: usize = 255;
+
 /// RFC 9110, section 5.6.7: IMF-fixdate.
 const HTTP_DATE: &[BorrowedFormatItem<'_>] = format_description!(
     "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
@@ -105,6 +108,32 @@ pub fn digest_field(headers: &HeaderMap, name: &HeaderName) -> Result<Digests, P
         )));
     }
     Ok(digests)
+}
+
+/// A file's name, if it is one that can be kept and given back.
+pub fn checked_filename(name: String) -> Result<String, Problem> {
+    if name.len() > MAX_FILENAME_BYTES {
+        return Err(Problem::bad_request(format!(
+            "filename may have at most {MAX_FILENAME_BYTES} bytes"
+        )));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(Problem::bad_request(
+            "filename may have no control characters",
+        ));
+    }
+    Ok(name)
+}
+
+/// Whether content can be answered with it as its media type.
+#[must_use]
+pub fn is_media_type(name: &str) -> bool {
+    // The parser takes `*` as a type, which stands for several and is none.
+    name.len() <= MAX_CONTENT_TYPE_BYTES
+        && HeaderValue::from_str(name).is_ok()
+        && name
+            .parse::<mime::Mime>()
+            .is_ok_and(|mime| mime.type_() != mime::STAR && mime.subtype() != mime::STAR)
 }
 
 /// A moment as an HTTP date, to the second.

@@ -15,3 +15,4 @@ pub mod native;
 pub mod observe;
 pub mod router;
 pub mod server;
+pub mod tus;

@@ -10,12 +10,17 @@ use super::cors::{Cors, cors};
 use super::error::{Code, Problem, method_not_allowed};
 use super::native::{self, Native};
 use super::observe::{HeadLimits, guard, observe};
+use super::tus::{self, Tus};
 use crate::telemetry::Metrics;
 
 /// The routes of the main listener.
-pub fn main(native: Native, health: Health, origins: Cors, head: HeadLimits) -> Router {
-    let routes = native::routes(Arc::new(native)).merge(admin::health_routes(health));
-    shell(routes, origins, head)
+pub fn main(native: Native, tus: Tus, health: Health, origins: Cors, head: HeadLimits) -> Router {
+    let tus_base: Arc<str> = tus.settings.base.as_str().into();
+    let routes = native::routes(Arc::new(native))
+        .merge(tus::routes(Arc::new(tus)))
+        .merge(admin::health_routes(health));
+    let guarded = guarded(routes, head).layer(from_fn_with_state(tus_base, tus::stamp));
+    open(guarded, origins)
 }
 
 /// The routes of the admin listener.
@@ -26,10 +31,18 @@ pub fn admin(health: Health, metrics: Metrics, head: HeadLimits) -> Router {
 
 /// What every route has around it, and what answers where there is none.
 pub fn shell(routes: Router, origins: Cors, head: HeadLimits) -> Router {
+    open(guarded(routes, head), origins)
+}
+
+fn guarded(routes: Router, head: HeadLimits) -> Router {
     routes
         .fallback(async || Problem::new(Code::NotFound, "there is no such route"))
         .method_not_allowed_fallback(async || method_not_allowed(None))
         .layer(from_fn_with_state(head, guard))
+}
+
+fn open(guarded: Router, origins: Cors) -> Router {
+    guarded
         .layer(from_fn_with_state(origins, cors))
         .layer(from_fn(observe))
 }

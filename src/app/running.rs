@@ -15,6 +15,7 @@ use crate::api::native::{self, Native};
 use crate::api::observe::HeadLimits;
 use crate::api::router;
 use crate::api::server::{self, Limits};
+use crate::api::tus::{self, Tus};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::jobs::Jobs;
@@ -113,8 +114,12 @@ async fn run(
         engine: app.engine.clone(),
         settings: native_settings(&app.config),
     };
+    let tus = Tus {
+        engine: app.engine.clone(),
+        settings: tus_settings(&app.config),
+    };
     let origins = Cors::new(&server.cors_origins);
-    let routes = router::main(native, health.clone(), origins, limits.head);
+    let routes = router::main(native, tus, health.clone(), origins, limits.head);
     let admin_routes = router::admin(health.clone(), app.metrics.clone(), limits.head);
 
     // Answers until everything else has ended.
@@ -182,5 +187,13 @@ fn native_settings(config: &Config) -> native::Settings {
         },
         max_parallel_chunks: uploads.max_parallel_chunks,
         json_timeout: Duration::from_secs(server.body_stall_secs),
+    }
+}
+
+fn tus_settings(config: &Config) -> tus::Settings {
+    tus::Settings {
+        base: config.api.tus.clone(),
+        public_url: config.server.public_url.clone(),
+        body_timeout: Duration::from_secs(config.server.body_stall_secs),
     }
 }
