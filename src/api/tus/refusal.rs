@@ -87,3 +87,69 @@ impl IntoResponse for Refusal {
         self.0.into_response()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::upload::FailureReason;
+    use crate::model::{DigestAlgorithm, Length, Offset};
+
+    fn mismatch(conflict: Conflict) -> EngineError {
+        EngineError::RangeMismatch {
+            conflict,
+            detail: "it does not fit".to_owned(),
+            length: Some(Length(10)),
+            expected_offset: Some(Offset(4)),
+        }
+    }
+
+    fn failed() -> EngineError {
+        EngineError::Failed {
+            reason: FailureReason::StoreLost,
+        }
+    }
+
+    fn shown(refusal: Refusal) -> (u16, &'static str) {
+        (refusal.0.status.as_u16(), refusal.0.code.word())
+    }
+
+    #[test]
+    fn tus_has_statuses_of_its_own() {
+        let algorithm = DigestAlgorithm::Sha1;
+        for (error, expected) in [
+            (mismatch(Conflict::Lengths), (400, "range_mismatch")),
+            (mismatch(Conflict::Short), (400, "range_mismatch")),
+            (mismatch(Conflict::Beyond), (413, "range_mismatch")),
+            (
+                EngineError::DigestMismatch { algorithm },
+                (460, "digest_mismatch"),
+            ),
+            (failed(), (410, "upload_failed")),
+            (EngineError::Gone, (410, "session_expired")),
+            (EngineError::Unwritable, (403, "forbidden")),
+            (EngineError::Displaced, (409, "displaced")),
+            (EngineError::unavailable("away"), (503, "store_unavailable")),
+        ] {
+            assert_eq!(shown(error.into()), expected);
+        }
+    }
+
+    #[test]
+    fn a_head_lets_clients_forget_only_what_is_lost() {
+        for (error, expected) in [
+            (EngineError::NotFound, 404),
+            (EngineError::Gone, 410),
+            (failed(), 410),
+            (EngineError::unavailable("away"), 423),
+            (EngineError::Internal("torn".into()), 423),
+            (EngineError::Displaced, 423),
+            (EngineError::Completed, 423),
+        ] {
+            let response = Refusal::of_head(error).into_response();
+            let status = response.status().as_u16();
+            assert_eq!(status, expected);
+            let says_when = response.headers().get_all("retry-after").iter().count();
+            assert_eq!(says_when, usize::from(status == 423));
+        }
+    }
+}
