@@ -39,6 +39,10 @@ fn malformed() -> Problem {
 }
 
 fn handle_in(url: &str) -> Option<Handle> {
+    // The last of a list with commas would stand for all of it.
+    if url.contains(',') {
+        return None;
+    }
     let path = url.split(['?', '#']).next()?;
     path.rsplit('/').next()?.parse().ok()
 }

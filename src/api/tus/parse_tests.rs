@@ -40,7 +40,57 @@ fn a_creation_in_full() {
         ("upload-metadata", "filetype dGV4dC9wbGFpbg=="),
         ("upload-checksum", "crc32c AAAAAQ=="),
     ]));
-    insta::assert_debug_snapshot!(creation.expect("sound"), @"");
+    insta::assert_debug_snapshot!(creation.expect("sound"), @r#"
+    Creation {
+        create: Create {
+            protocol: Tus,
+            declared: Declared {
+                filename: Some(
+                    "a.txt",
+                ),
+                content_type: Some(
+                    "text/plain",
+                ),
+                metadata: {
+                    "album": "1",
+                },
+                metadata_field: Some(
+                    "filename YS50eHQ=,album MQ==,filetype dGV4dC9wbGFpbg==",
+                ),
+                digests: Digests(
+                    {},
+                ),
+                sequential: true,
+            },
+            length: Some(
+                Length(
+                    100,
+                ),
+            ),
+            idempotency: None,
+            role: Whole,
+            seal: None,
+        },
+        chunk: Some(
+            Chunk {
+                start: Offset(
+                    0,
+                ),
+                size: Some(
+                    10,
+                ),
+                length: None,
+                digests: Known(
+                    Digests(
+                        {
+                            Crc32c: crc32c:00000001,
+                        },
+                    ),
+                ),
+            },
+        ),
+    }
+    "#);
 }
 
 #[test]

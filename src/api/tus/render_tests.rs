@@ -86,7 +86,13 @@ fn creation(progress: Progress, public_url: &str) -> String {
 
 #[test]
 fn a_creation_tells_where_the_upload_is() {
-    insta::assert_snapshot!(creation(Progress::default(), ""), @"");
+    insta::assert_snapshot!(creation(Progress::default(), ""), @r"
+    201 Created
+    cache-control: no-store
+    location: /files/(handle)
+    upload-id: 07070707-0707-0707-0707-070707070707
+    upload-expires: Tue, 14 Nov 2023 22:14:20 GMT
+    ");
 }
 
 #[test]
@@ -95,12 +101,25 @@ fn a_creation_with_bytes_tells_how_many_are_there() {
         offset: Some(Offset(10)),
         completed: false,
     };
-    insta::assert_snapshot!(creation(some, "https://up.example"), @"");
+    insta::assert_snapshot!(creation(some, "https://up.example"), @r"
+    201 Created
+    cache-control: no-store
+    location: https://up.example/files/(handle)
+    upload-id: 07070707-0707-0707-0707-070707070707
+    upload-offset: 10
+    upload-expires: Tue, 14 Nov 2023 22:14:20 GMT
+    ");
     let all = Progress {
         offset: Some(Offset(100)),
         completed: true,
     };
-    insta::assert_snapshot!(creation(all, ""), @"");
+    insta::assert_snapshot!(creation(all, ""), @r"
+    201 Created
+    cache-control: no-store
+    location: /files/(handle)
+    upload-id: 07070707-0707-0707-0707-070707070707
+    upload-offset: 100
+    ");
 }
 
 #[test]
@@ -114,27 +133,90 @@ fn a_patch_tells_the_offset_and_with_the_last_byte_the_upload() {
         };
         shown(&super::written(id, &written))
     };
-    insta::assert_snapshot!(written(10), @"");
-    insta::assert_snapshot!(written(100), @"");
+    insta::assert_snapshot!(written(10), @r"
+    204 No Content
+    cache-control: no-store
+    upload-offset: 10
+    upload-expires: Tue, 14 Nov 2023 22:13:20 GMT
+    ");
+    insta::assert_snapshot!(written(100), @r"
+    204 No Content
+    cache-control: no-store
+    upload-offset: 100
+    upload-id: 07070707-0707-0707-0707-070707070707
+    ");
 }
 
 #[test]
 fn a_head_tells_all_but_the_offset_of_what_is_not_put_together() {
     let pending = upload(Role::Whole, UploadState::Uploading, None);
-    insta::assert_snapshot!(shown(&status(&status_of(pending, 10))), @"");
+    insta::assert_snapshot!(shown(&status(&status_of(pending, 10))), @r"
+    200 OK
+    cache-control: no-store
+    upload-offset: 10
+    upload-defer-length: 1
+    upload-metadata: filename YS50eHQ=,secret
+    upload-expires: Tue, 14 Nov 2023 22:14:20 GMT
+    ");
     let partial = upload(Role::Partial, completed(), Some(100));
-    insta::assert_snapshot!(shown(&status(&status_of(partial, 100))), @"");
+    insta::assert_snapshot!(shown(&status(&status_of(partial, 100))), @r"
+    200 OK
+    cache-control: no-store
+    upload-offset: 100
+    upload-length: 100
+    upload-metadata: filename YS50eHQ=,secret
+    upload-concat: partial
+    ");
     let waits = upload(Role::Final, UploadState::Pending, None);
-    insta::assert_snapshot!(shown(&status(&status_of(waits, 0))), @"");
+    insta::assert_snapshot!(shown(&status(&status_of(waits, 0))), @r"
+    200 OK
+    cache-control: no-store
+    upload-metadata: filename YS50eHQ=,secret
+    upload-concat: final;/files/a /files/b
+    upload-expires: Tue, 14 Nov 2023 22:14:20 GMT
+    ");
     let waits = upload(Role::Final, UploadState::Pending, Some(100));
-    insta::assert_snapshot!(shown(&status(&status_of(waits, 0))), @"");
+    insta::assert_snapshot!(shown(&status(&status_of(waits, 0))), @r"
+    200 OK
+    cache-control: no-store
+    upload-length: 100
+    upload-metadata: filename YS50eHQ=,secret
+    upload-concat: final;/files/a /files/b
+    upload-expires: Tue, 14 Nov 2023 22:14:20 GMT
+    ");
     let there = upload(Role::Final, completed(), Some(100));
-    insta::assert_snapshot!(shown(&status(&status_of(there, 100))), @"");
+    insta::assert_snapshot!(shown(&status(&status_of(there, 100))), @r"
+    200 OK
+    cache-control: no-store
+    upload-offset: 100
+    upload-length: 100
+    upload-metadata: filename YS50eHQ=,secret
+    upload-concat: final;/files/a /files/b
+    ");
 }
 
 #[test]
 fn what_the_server_can_do() {
-    insta::assert_snapshot!(shown(&discovery(AtPath::Base, 1 << 30)), @"");
-    insta::assert_snapshot!(shown(&discovery(AtPath::Upload, 1 << 30)), @"");
-    insta::assert_snapshot!(shown(&terminated()), @"");
+    insta::assert_snapshot!(shown(&discovery(AtPath::Base, 1 << 30)), @r"
+    204 No Content
+    cache-control: no-store
+    allow: POST,OPTIONS
+    tus-version: 1.0.0
+    tus-extension: creation,creation-with-upload,creation-defer-length,expiration,checksum,checksum-trailer,termination,concatenation,concatenation-unfinished
+    tus-max-size: 1073741824
+    tus-checksum-algorithm: sha1,sha256,sha512,md5,crc32c
+    ");
+    insta::assert_snapshot!(shown(&discovery(AtPath::Upload, 1 << 30)), @r"
+    204 No Content
+    cache-control: no-store
+    allow: HEAD,PATCH,GET,DELETE,OPTIONS
+    tus-version: 1.0.0
+    tus-extension: creation,creation-with-upload,creation-defer-length,expiration,checksum,checksum-trailer,termination,concatenation,concatenation-unfinished
+    tus-max-size: 1073741824
+    tus-checksum-algorithm: sha1,sha256,sha512,md5,crc32c
+    ");
+    insta::assert_snapshot!(shown(&terminated()), @r"
+    204 No Content
+    cache-control: no-store
+    ");
 }
