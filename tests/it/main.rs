@@ -17,3 +17,4 @@ mod engine;
 mod http;
 mod store;
 mod store_s3;
+mod tus;
