@@ -109,12 +109,13 @@ async fn concatenation_takes_no_length_and_no_body() {
 async fn concatenation_of_what_is_no_partial_upload_is_400() {
     for server in both().await {
         let sound_part = part(&server, b"1").await;
+        let altered = part(&server, b"1").await;
         let whole = completed(&server, &[], b"1").await;
         let made = location(put_together(&server, &sound_part).await.expect(201));
         let ended = part(&server, b"1").await;
         delete(&server, &ended).await.expect(204);
         let handle = sound_part.strip_prefix("/files/").unwrap();
-        let last = if handle.ends_with('A') { "B" } else { "A" };
+        let last = if altered.ends_with('A') { "B" } else { "A" };
         let foreign = server.completed(json!({}), b"1").await;
         let foreign = jumar::model::Handle {
             id: foreign.id.parse().unwrap(),
@@ -123,8 +124,8 @@ async fn concatenation_of_what_is_no_partial_upload_is_400() {
         for wrong in [
             String::new(),
             "x".to_owned(),
-            sound_part[..sound_part.len() - 1].to_owned(),
-            format!("{}{last}", &sound_part[..sound_part.len() - 1]),
+            altered[..altered.len() - 1].to_owned(),
+            format!("{}{last}", &altered[..altered.len() - 1]),
             format!("{sound_part},{sound_part}"),
             whole,
             made,

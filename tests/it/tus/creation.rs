@@ -226,7 +226,7 @@ async fn creation_defer_length_is_told_until_a_patch_brings_the_length_which_sta
         assert_eq!(told.header("upload-defer-length"), Some("1"));
         assert_eq!(told.header("upload-length"), None);
         let less = patch_with(&server, &url, 3, &[("Upload-Length", "2")], b"").await;
-        less.expect_problem(400, "range_mismatch");
+        less.expect_problem(413, "range_mismatch");
         let wrong = patch_with(&server, &url, 3, &[("Upload-Length", "x")], b"4").await;
         wrong.expect_problem(400, "bad_request");
         let told = patch_with(&server, &url, 3, &[("Upload-Length", "6")], b"4").await;

@@ -13,7 +13,11 @@ async fn termination_is_204_and_afterwards_it_is_gone() {
         patch(&server, &url, 0, b"123").await.expect(204);
         let ended = delete(&server, &url).await;
         insta::allow_duplicates! {
-            insta::assert_snapshot!(ended.shown(), @"");
+            insta::assert_snapshot!(ended.shown(), @r"
+            204
+            cache-control: no-store
+            tus-resumable: 1.0.0
+            ");
         }
         let again = delete(&server, &url).await;
         again.expect_problem(410, "session_expired");
