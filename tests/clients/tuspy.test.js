@@ -4,12 +4,13 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import fs from 'node:fs/promises';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { assertSentOnce, assertStored, file, IN_FLIGHT, MIB, onEveryStore } from './harness/scenario.js';
 import { target } from './harness/server.js';
 
 const python = path.join(target, 'python/bin/python');
-const script = new URL('tuspy/upload.py', import.meta.url).pathname;
+const script = fileURLToPath(new URL('tuspy/upload.py', import.meta.url));
 
 /** Sends the file as `options` say; what the script says of it. */
 async function send(proxy, options) {

@@ -4,10 +4,11 @@ import { build } from 'esbuild';
 import fs from 'node:fs/promises';
 import http from 'node:http';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 import { target } from './server.js';
 
-const page = new URL('../page/', import.meta.url).pathname;
+const page = fileURLToPath(new URL('../page/', import.meta.url));
 
 const FLAGS = [
   '--disable-gpu',

@@ -2,18 +2,19 @@
 
 import { spawn } from 'node:child_process';
 import { randomBytes, randomInt } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import fs from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import * as s3 from './s3.js';
 
 /** How long a start may take. A debug build on a busy machine is slow. */
 const START_MS = 30_000;
 
-const root = path.resolve(import.meta.dirname ?? new URL('.', import.meta.url).pathname, '../../..');
+const root = fileURLToPath(new URL('../../..', import.meta.url));
 
 /** The folder for what is built and installed for these tests. */
 export const target = path.join(root, 'target/clients');
@@ -57,12 +58,18 @@ function environment() {
 
 export class Server {
   #child = null;
+  #ended;
+  #atExit = () => {
+    this.#child?.kill('SIGKILL');
+    rmSync(this.folder, { recursive: true, force: true });
+  };
 
   /** A running server on an empty folder, on a store of the kind "fs" or "s3". */
   static async start(kind) {
     const server = new Server();
     server.kind = kind;
     server.folder = await fs.mkdtemp(path.join(os.tmpdir(), 'jumar-clients-'));
+    process.once('exit', server.#atExit);
     server.prefix = `clients-${randomBytes(8).toString('hex')}`;
     server.port = await freePort();
     await fs.writeFile(
@@ -89,13 +96,17 @@ export class Server {
     });
     await log.close();
     this.#child = child;
-    this.ended = new Promise((resolve) => child.once('exit', resolve));
-    child.once('error', (error) => console.error(error));
-    this.killAtExit = () => child.kill('SIGKILL');
-    process.once('exit', this.killAtExit);
+    this.#ended = new Promise((resolve) => {
+      child.once('exit', resolve);
+      child.once('error', resolve);
+    });
+    let gone = false;
+    this.#ended.then(() => {
+      gone = true;
+    });
     const deadline = Date.now() + START_MS;
     while (!(await this.#ready())) {
-      if (child.exitCode !== null || Date.now() > deadline) {
+      if (gone || Date.now() > deadline) {
         throw new Error(`the server did not start:\n${await this.log()}`);
       }
       await sleep(20);
@@ -116,13 +127,13 @@ export class Server {
   async kill() {
     this.#child?.kill('SIGKILL');
     this.#child = null;
-    await this.ended;
-    process.removeListener('exit', this.killAtExit);
+    await this.#ended;
   }
 
   /** Ends it and removes its folder. */
   async stop() {
     await this.kill();
+    process.removeListener('exit', this.#atExit);
     await fs.rm(this.folder, { recursive: true, force: true });
   }
 
