@@ -16,4 +16,5 @@ mod support;
 mod engine;
 mod http;
 mod store;
+mod store_copies;
 mod store_s3;
