@@ -16,5 +16,6 @@ mod support;
 mod engine;
 mod http;
 mod store;
+mod store_copies;
 mod store_s3;
 mod tus;
