@@ -31,7 +31,11 @@ pub(super) fn snapshot(tx: &Connection, id: UploadId) -> Result<Option<Snapshot>
 pub(super) fn upload(tx: &Connection, id: UploadId) -> Result<Option<Upload>> {
     tx.prepare_cached(
         "SELECT s.*, o.key AS object_key, o.size AS object_size, o.content_type AS object_content_type,
-                o.digests AS object_digests, o.etag AS object_etag, o.verified AS object_verified
+                o.digests AS object_digests, o.etag AS object_etag, o.verified AS object_verified,
+                CASE WHEN s.role = 'final' THEN
+                    (SELECT CASE WHEN count(*) = count(p.length) THEN sum(p.length) END
+                     FROM upload_concat c JOIN upload_sessions p ON p.id = c.part_id WHERE c.final_id = s.id)
+                END AS length_of_parts
          FROM upload_sessions s
          LEFT JOIN objects o ON o.upload_id = s.id AND o.completed_at IS NOT NULL
          WHERE s.id = ?1",
@@ -56,7 +60,9 @@ fn read_upload(row: &Row<'_>) -> Result<Upload> {
             sequential: column(row, "sequential")?,
         },
         state: read_state(row)?,
-        length: optional_number(row, "length")?.map(Length),
+        length: optional_number(row, "length")?
+            .or(optional_number(row, "length_of_parts")?)
+            .map(Length),
         plan: word(row, "plan")?,
         epoch: Epoch(number(row, "epoch")?),
         hash: HashPoint {
