@@ -378,15 +378,15 @@ async fn core_patch_beyond_the_length_is_413_and_nothing_of_it_is_taken() {
         let refused = patch(&server, &url, 2, b"3456").await;
         insta::allow_duplicates! {
             insta::assert_snapshot!(refused.shown(), @r#"
-    413
-    cache-control: no-store
-    content-length: 213
-    content-type: application/problem+json
-    tus-resumable: 1.0.0
-    upload-offset: 2
+            413
+            cache-control: no-store
+            content-length: 213
+            content-type: application/problem+json
+            tus-resumable: 1.0.0
+            upload-offset: 2
 
-    {"code":"range_mismatch","detail":"the range ends at byte 6, beyond the upload's length of 5","expected_offset":2,"length":5,"status":413,"title":"The range does not fit","type":"urn:jumar:problem:range_mismatch"}
-    "#);
+            {"code":"range_mismatch","detail":"the range ends at byte 6, beyond the upload's length of 5","expected_offset":2,"length":5,"status":413,"title":"The range does not fit","type":"urn:jumar:problem:range_mismatch"}
+            "#);
         }
         assert_eq!(offset(&server, &url).await, 2);
         // Where only its end tells, what fits is kept.

@@ -7,8 +7,8 @@ use jumar::store::faulty::{Fault, When};
 use tokio::time::Instant;
 
 use super::kit::{
-    begin_patch, content, create, create_of, delete, finishing_fails, head, native, offset, patch,
-    post_bytes, wait_for_offset,
+    DEFERRED, begin_patch, content, create, create_of, delete, finishing_fails, head, native,
+    offset, patch, patch_with, post_bytes, wait_for_offset,
 };
 use crate::support::server::{Server, both};
 
@@ -167,12 +167,22 @@ async fn head_is_answered_after_a_restart() {
     for server in both().await {
         let created = post_bytes(&server, &[("Upload-Length", "5")], b"123").await;
         let url = super::kit::location(&created);
+        let open = create(&server, &[DEFERRED]).await;
+        patch_with(&server, &open, 0, &[("Upload-Length", "9")], b"")
+            .await
+            .expect(204);
         let Server {
             running, ground, ..
         } = server;
         running.drain();
         running.finished().await;
         let server = Server::start(ground, |_| {}).await;
+        let told = head(&server, &open).await;
+        assert_eq!(
+            told.header("upload-length"),
+            Some("9"),
+            "it was acknowledged"
+        );
         assert_eq!(offset(&server, &url).await, 3);
         patch(&server, &url, 3, b"45").await.expect(204);
         assert_eq!(content(&server, &url).await.body, b"12345");
