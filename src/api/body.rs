@@ -353,6 +353,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn trailers_are_told_before_the_end() {
+        let told = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&told);
+        let data = Frame::data(Bytes::from_static(b"1"));
+        let trailers = Frame::trailers(fields(&[("one", "1"), ("two", "2")]));
+        let frames = stream::iter([data, trailers]).map(Ok::<_, BoxError>);
+        let body = axum::body::Body::new(StreamBody::new(frames));
+        let mut body = with_trailers(body, move |trailers| {
+            count.fetch_add(trailers.len(), Ordering::SeqCst);
+        });
+        assert_eq!(body.next().await.expect("data").expect("whole"), "1");
+        assert_eq!(told.load(Ordering::SeqCst), 0);
+        assert!(body.next().await.is_none());
+        assert_eq!(told.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
     async fn a_small_body_is_read_up_to_its_limit() {
         let within = Duration::from_secs(1);
         let read = |size: usize| read_small(axum::body::Body::from(vec![b' '; size]), 64, within);

@@ -23,12 +23,13 @@ use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::any;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tracing::Instrument as _;
 
 use super::error::{Code, Problem, method_not_allowed};
 use super::{body, content};
 use crate::engine::{Created, Engine, EngineError, Expected, Written};
 use crate::model::upload::Role;
-use crate::model::{Handle, Length, Offset, UploadState};
+use crate::model::{Handle, Length, Offset, Upload, UploadState};
 use parse::{Chunk, Creation};
 use refusal::Refusal;
 use render::Progress;
@@ -154,34 +155,21 @@ impl Tus {
 
     async fn create(&self, headers: &HeaderMap, body: Body) -> Answer {
         let Creation { create, chunk } = parse::creation(headers)?;
-        let first = match chunk {
-            Some(chunk) => Some((chunk, body)),
-            None => {
-                let empty = body::read_small(body, 0, self.settings.body_timeout).await;
-                empty.map_err(|problem| match problem.code {
-                    Code::UploadLimit => parse::unwanted_body(&create.role),
-                    _ => problem,
-                })?;
-                None
-            }
+        let body = if chunk.is_some() {
+            body
+        } else {
+            let empty = body::read_small(body, 0, self.settings.body_timeout).await;
+            empty.map_err(|problem| match problem.code {
+                Code::UploadLimit => parse::unwanted_body(&create.role),
+                _ => problem,
+            })?;
+            Body::empty()
         };
         let Created { upload, key } = self.engine.create(create).await?;
         let handle = Handle { id: upload.id, key };
-        let progress = match first {
-            Some((chunk, body)) => self.take_first(&handle, chunk, body).await?,
-            None if upload.role == Role::Final => match upload.state {
-                UploadState::Assembling { .. } => self.put_together(&handle).await?,
-                // It is when the last of its parts is complete.
-                _ => Progress::default(),
-            },
-            None if upload.length == Some(Length(0)) => {
-                finish(&self.engine, &handle).await?;
-                Progress {
-                    offset: None,
-                    completed: true,
-                }
-            }
-            None => Progress::default(),
+        let progress = match chunk {
+            Some(chunk) => self.take_first(&handle, chunk, body).await?,
+            None => self.begin_empty(&handle, &upload).await?,
         };
         Ok(render::created(&upload, &handle, progress, &self.settings))
     }
@@ -195,10 +183,10 @@ impl Tus {
         body: Body,
     ) -> Result<Progress, Refusal> {
         match self.append(handle, chunk, body).await {
-            Ok(written) if !written.is_full() => {
+            Ok(written) => {
                 return Ok(Progress {
                     offset: Some(written.offset),
-                    completed: false,
+                    completed: written.is_full(),
                 });
             }
             Err(
@@ -211,7 +199,6 @@ impl Tus {
                 let _ = self.engine.terminate(handle.id, &handle.key).await;
                 return Err(error.into());
             }
-            Ok(_) => {}
             Err(error) => {
                 tracing::warn!(upload = %handle.id, %error, "not all first bytes of an upload could be taken");
             }
@@ -226,13 +213,17 @@ impl Tus {
         }
     }
 
-    /// Waits for a final upload whose parts are there. It exists and is finished by itself, so that only a failure for good
-    /// is one.
-    async fn put_together(&self, handle: &Handle) -> Result<Progress, Refusal> {
-        let completed = match finish(&self.engine, handle).await {
-            Ok(()) => true,
-            Err(EngineError::Unavailable { .. }) => false,
-            Err(error) => return Err(error.into()),
+    /// Completes a new upload that needs no bytes.
+    async fn begin_empty(&self, handle: &Handle, upload: &Upload) -> Result<Progress, Refusal> {
+        let assembling = matches!(upload.state, UploadState::Assembling { .. });
+        let completed = if upload.role == Role::Final {
+            assembling && self.put_together(handle).await?
+        } else {
+            let empty = upload.length == Some(Length(0));
+            if empty {
+                finish(&self.engine, handle).await?;
+            }
+            empty
         };
         Ok(Progress {
             offset: None,
@@ -240,18 +231,24 @@ impl Tus {
         })
     }
 
+    /// Waits for a final upload whose parts are there; whether it is completed. It exists and is finished by itself, so that
+    /// only a failure for good is one.
+    async fn put_together(&self, handle: &Handle) -> Result<bool, EngineError> {
+        match finish(&self.engine, handle).await {
+            Ok(()) => Ok(true),
+            Err(EngineError::Unavailable { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn status(&self, handle: &Handle) -> Answer {
         let status = settled(&self.engine, handle).await;
         Ok(render::status(&status.map_err(Refusal::of_head)?))
     }
 
-    /// Nothing is a success before the upload is completed, if its last byte came.
     async fn patch(&self, handle: &Handle, headers: &HeaderMap, body: Body) -> Answer {
         let chunk = parse::chunk(headers)?;
         let written = self.append(handle, chunk, body).await?;
-        if written.is_full() {
-            finish(&self.engine, handle).await?;
-        }
         Ok(render::written(handle.id, &written))
     }
 
@@ -265,8 +262,8 @@ impl Tus {
         Ok(content::answer(&self.engine, &upload, &object, &Method::GET, headers).await?)
     }
 
-    /// Writes a body where the upload's bytes end. It is not touched before it is admitted: a client that awaits
-    /// `100 Continue` sends nothing for a refusal.
+    /// Writes a body where the upload's bytes end; with the last of them the upload is completed, or it is no success. The
+    /// body is not touched before it is admitted: a client that awaits `100 Continue` sends nothing for a refusal.
     async fn append(
         &self,
         handle: &Handle,
@@ -283,10 +280,21 @@ impl Tus {
                 })
             }
         };
-        match self.engine.admit(chunk.into_write(handle)).await {
-            Ok(admission) => admission.run(body).await,
-            Err(error) => Err(self.or_wrong_offset(error, handle, start).await),
-        }
+        let admission = match self.engine.admit(chunk.into_write(handle)).await {
+            Ok(admission) => admission,
+            Err(error) => return Err(self.or_wrong_offset(error, handle, start).await),
+        };
+        let (engine, handle) = (self.engine.clone(), handle.clone());
+        let writing = async move {
+            let written = admission.run(body).await?;
+            if written.is_full() {
+                finish(&engine, &handle).await?;
+            }
+            Ok(written)
+        };
+        // A task of its own: a client that hangs up after its last byte may never come back to have it completed.
+        let written = tokio::spawn(writing.in_current_span()).await;
+        written.unwrap_or_else(|error| Err(EngineError::Internal(error.into())))
     }
 
     /// A wrong offset is told as such, whatever else does not fit.

@@ -109,7 +109,7 @@ mod tests {
         }
     }
 
-    fn shown(refusal: Refusal) -> (u16, &'static str) {
+    fn shown(refusal: &Refusal) -> (u16, &'static str) {
         (refusal.0.status.as_u16(), refusal.0.code.word())
     }
 
@@ -130,7 +130,7 @@ mod tests {
             (EngineError::Displaced, (409, "displaced")),
             (EngineError::unavailable("away"), (503, "store_unavailable")),
         ] {
-            assert_eq!(shown(error.into()), expected);
+            assert_eq!(shown(&error.into()), expected);
         }
     }
 

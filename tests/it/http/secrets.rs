@@ -96,6 +96,44 @@ async fn all_operations(server: &Server) -> (Vec<String>, String) {
     (secrets, said)
 }
 
+/// The same for tus, whose URLs are the secrets.
+async fn tus_operations(server: &Server) -> (Vec<String>, String) {
+    let mut said = String::new();
+    let mut secrets = Vec::new();
+    let ask = async |method: &str, url: &str, fields: &[(&str, &str)], body: &[u8]| {
+        let bytes = ("Content-Type", "application/offset+octet-stream");
+        let common = [("Tus-Resumable", "1.0.0"), bytes, ("Upload-Offset", "0")];
+        let fields = [&common[..], fields].concat();
+        server.call(method, url, &fields, body).await
+    };
+    for _ in 0..2 {
+        let fields = [("Upload-Concat", "partial"), ("Upload-Length", "3")];
+        let created = ask("POST", "/files", &fields, b"12").await;
+        let url = created.expect(201).header("location").unwrap();
+        secrets.push(url.trim_start_matches("/files/").to_owned());
+    }
+    let [one, two] = [0, 1].map(|n: usize| format!("/files/{}", secrets[n]));
+    let altered = format!("{}-", &one[..one.len() - 1]);
+    for urls in [&one, &altered, "/files/nonsense"] {
+        let urls = format!("final;{urls} {two}");
+        let created = ask("POST", "/files", &[("Upload-Concat", &urls)], b"").await;
+        if let Some(url) = created.header("location") {
+            secrets.push(url.trim_start_matches("/files/").to_owned());
+        } else {
+            let _ = write!(said, "{:?}{}", created.headers, created.text());
+        }
+    }
+    for url in [one, two, altered] {
+        for method in ["PATCH", "GET", "POST", "OPTIONS", "DELETE", "GET"] {
+            for body in ["", "123456"] {
+                let answer = ask(method, &url, &[], body.as_bytes()).await;
+                let _ = write!(said, "{:?}{}", answer.headers, answer.text());
+            }
+        }
+    }
+    (secrets, said)
+}
+
 #[tokio::test]
 async fn sealed_keys_are_in_no_log_no_figure_and_no_answer_but_incidents_are_in_both() {
     let log = Captured(Arc::new(Mutex::new(Some(Vec::new()))));
@@ -105,7 +143,10 @@ async fn sealed_keys_are_in_no_log_no_figure_and_no_answer_but_incidents_are_in_
         .finish();
     tracing::subscriber::set_global_default(subscriber).expect("the only one");
     for server in both().await {
-        let (secrets, said) = all_operations(&server).await;
+        let (mut secrets, mut said) = all_operations(&server).await;
+        let of_tus = tus_operations(&server).await;
+        secrets.extend(of_tus.0);
+        said.push_str(&of_tus.1);
         let upload = server.completed(json!({}), b"123").await;
         server
             .faults

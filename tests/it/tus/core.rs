@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use jumar::store::call::Call;
+use jumar::store::faulty::{Fault, When};
+
 use super::kit::{
     BYTES, CHUNKED, DEFERRED, VERSION, ask, begin_patch, completed, content, create, create_of,
     delete, head, native, offset, patch, patch_with, post, sound, wait_for_offset,
 };
+use crate::support::h2::H2;
 use crate::support::rig::{MIB, noise};
 use crate::support::server::{Server, both};
 
@@ -452,7 +456,7 @@ async fn core_a_client_that_comes_back_displaces_its_old_connection() {
         );
         assert_eq!(at, 5_500_000);
         // What the old one still sends is nobody's.
-        let _ = old.send(&[b'x'; 100_000]).await;
+        let _ = old.send(&vec![b'x'; 100_000]).await;
         let displaced = sound(old.answer().await);
         displaced.expect_problem(409, "displaced");
         assert_eq!(displaced.header("connection"), Some("close"));
@@ -485,4 +489,34 @@ async fn core_urls_begin_with_the_public_one_and_the_configured_base() {
     server.get("/files").await.expect(404);
     let none = post(&Server::fs().await, &[("Upload-Length", "1")]).await;
     assert!(none.header("location").unwrap().starts_with("/files/"));
+}
+
+/// A client that goes with its last byte on the way has sent all of it, and need not come back.
+#[tokio::test]
+async fn core_a_client_that_hangs_up_after_its_last_byte_has_a_completed_upload() {
+    let server = Server::fs().await;
+    let url = create_of(&server, 5).await;
+    let slow = Fault::Delay(Duration::from_secs(1));
+    server.faults.fail(Call::WriteAt, When::Always, slow);
+    let h2 = H2::open(server.main).await;
+    let fields = [
+        VERSION,
+        BYTES,
+        ("Upload-Offset", "0"),
+        ("Content-Length", "5"),
+    ];
+    let (feed, answer) = h2.begin("PATCH", &url, &fields);
+    feed.send("12345".into()).unwrap();
+    drop(feed);
+    while server.faults.count(Call::WriteAt) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    answer.abort();
+    for _ in 0..600 {
+        if server.status(&native(&url)).await["state"] == "completed" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("nobody completed it");
 }

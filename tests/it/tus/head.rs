@@ -100,7 +100,7 @@ async fn head_finishes_what_has_all_its_bytes() {
     }
 }
 
-/// Many HEADs and PATCHes that fight over one upload: whatever they are told lets a client go on.
+/// Many requests fight over one upload: whatever they are told lets a client go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn head_while_displaced_lets_the_client_go_on() {
     for server in both().await {
