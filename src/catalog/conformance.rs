@@ -69,6 +69,7 @@ macro_rules! suite {
             ending: endings_that_race_are_one,
             concat: a_final_upload_assembles_with_its_last_part,
             concat: a_final_upload_of_complete_parts_assembles_at_once,
+            concat: a_final_upload_tells_its_length_when_all_its_parts_have_one,
             concat: a_final_upload_is_made_of_partial_ones_that_go_on,
             concat: a_part_that_ends_fails_the_final_uploads_that_wait,
             concat: parts_are_discarded_when_they_expired_and_nobody_needs_them,

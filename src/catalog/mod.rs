@@ -238,7 +238,8 @@ pub trait Catalog: Send + Sync + 'static {
     /// id is taken).
     async fn create(&self, new: NewUpload, idempotency: Option<Idempotency>) -> Result<Created>;
 
-    /// Everything known of one upload, as of one moment; `None` if there is none. Reads only.
+    /// Everything known of one upload, as of one moment; `None` if there is none. Reads only. The length of a final one is
+    /// known as soon as its parts' are.
     async fn load(&self, id: UploadId) -> Result<Option<Snapshot>>;
 
     /// Takes an upload over: its epoch goes up by one, in every state but the ended ones (those are returned as they

@@ -55,7 +55,8 @@ async fn final_of(catalog: &Shared, parts: &[&Upload]) -> Upload {
 pub(crate) async fn a_final_upload_assembles_with_its_last_part(catalog: Shared) {
     let (one, two) = (part(&catalog).await, part(&catalog).await);
     let whole = final_of(&catalog, &[&one, &two, &one]).await;
-    assert_eq!((&whole.state, whole.length), (&UploadState::Pending, None));
+    assert_eq!(whole.state, UploadState::Pending);
+    assert_eq!(whole.length, Some(Length(30)), "what its parts will have");
     assert!(whole.readback);
     assert_eq!(finish(&catalog, &two, 7).await, []);
     assert_eq!(state(&catalog, whole.id).await, UploadState::Pending);
@@ -77,6 +78,26 @@ pub(crate) async fn a_final_upload_assembles_with_its_last_part(catalog: Shared)
     assert_eq!(finish(&catalog, &whole, 13).await, []);
     assert_eq!(drain_events(&catalog).await, 1);
     assert_eq!(load(&catalog, one.id).await.upload.expires_at, LATER);
+}
+
+pub(crate) async fn a_final_upload_tells_its_length_when_all_its_parts_have_one(catalog: Shared) {
+    let open = NewUpload {
+        role: Role::Partial,
+        ..new_upload()
+    };
+    let Created::New(open) = catalog.create(open, None).await.expect("asked") else {
+        panic!("not created");
+    };
+    let whole = final_of(&catalog, &[&part(&catalog).await, &open, &open]).await;
+    assert_eq!(whole.length, None);
+    let told = Commit {
+        length: Some(Length(5)),
+        ..all_of(open.id, FIRST, 1)
+    };
+    catalog.commit(told).await.expect("committed");
+    let whole = load(&catalog, whole.id).await.upload;
+    assert_eq!(whole.length, Some(Length(20)));
+    assert_eq!(whole.state, UploadState::Pending);
 }
 
 pub(crate) async fn a_final_upload_of_complete_parts_assembles_at_once(catalog: Shared) {
