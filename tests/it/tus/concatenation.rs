@@ -36,22 +36,22 @@ async fn concatenation_keeps_the_order_and_takes_repeats_and_any_kind_of_url() {
         let (one, two) = (part(&server, &a).await, part(&server, b" world").await);
         let absolute = format!("https://elsewhere.example:1{two}?a=/b#/c");
         let bare = one.rsplit('/').next().unwrap();
-        let urls = format!("{one} {absolute} {two} {bare}");
+        let urls = format!("{one} {absolute} {two} {bare} {two}");
         let value = format!("final;{urls}");
         let metadata = ("Upload-Metadata", "filename YS50eHQ=");
         let whole = post(&server, &[("Upload-Concat", &value), metadata]).await;
         assert_eq!(whole.expect(201).header("upload-expires"), None);
         let whole_url = location(&whole);
         let told = head(&server, &whole_url).await;
-        assert_eq!(told.expect(200).offset(), 12 * MIB + 12);
-        assert_eq!(told.header("upload-length"), Some("12582924"));
+        assert_eq!(told.expect(200).offset(), 12 * MIB + 18);
+        assert_eq!(told.header("upload-length"), Some("12582930"));
         assert_eq!(
             told.header("upload-concat"),
             Some(value.as_str()),
             "as it came"
         );
         assert_eq!(told.header("upload-metadata"), Some(metadata.1));
-        let expected = [&a[..], b" world", b" world", &a[..]].concat();
+        let expected = [&a[..], b" world", b" world", &a[..], b" world"].concat();
         let content = content(&server, &whole_url).await;
         assert!(content.expect(200).body == expected);
         let disposition = content.header("content-disposition");

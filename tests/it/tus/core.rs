@@ -255,6 +255,7 @@ async fn core_head_gone_is_410_without_an_offset() {
     for server in both().await {
         let ended = create_of(&server, 1).await;
         delete(&server, &ended).await.expect(204);
+        head(&server, &ended).await.expect(410);
         let expired = create_of(&server, 1).await;
         server.let_expire();
         for url in [ended, expired] {
