@@ -20,6 +20,9 @@ pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest")
 /// `Content-MD5` (RFC 1864).
 pub const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
+const MAX_FILENAME_BYTES: usize = 1024;
+const MAX_MEDIA_TYPE_BYTES: usize = 255;
+
 /// RFC 9110, section 5.6.7: IMF-fixdate.
 const HTTP_DATE: &[BorrowedFormatItem<'_>] = format_description!(
     "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
@@ -105,6 +108,48 @@ pub fn digest_field(headers: &HeaderMap, name: &HeaderName) -> Result<Digests, P
         )));
     }
     Ok(digests)
+}
+
+/// Digests as a digest field of RFC 9530 has them.
+#[must_use]
+pub fn digest_value(digests: &Digests) -> HeaderValue {
+    let members: Vec<String> = digests
+        .iter()
+        .map(|digest| format!("{}=:{}:", digest.algorithm(), STANDARD.encode(digest.value())))
+        .collect();
+    HeaderValue::try_from(members.join(", ")).expect("names and base64 are ASCII")
+}
+
+/// Refuses a file's name that is too long or would do something to a terminal.
+pub fn check_filename(name: &str) -> Result<(), Problem> {
+    if name.len() > MAX_FILENAME_BYTES {
+        return Err(Problem::bad_request(format!(
+            "filename may have at most {MAX_FILENAME_BYTES} bytes"
+        )));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(Problem::bad_request(
+            "filename may have no control characters",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses what is no media type. `field` is what the client calls it.
+pub fn check_media_type(field: &str, name: &str) -> Result<(), Problem> {
+    // The parser takes `*` as a type, which stands for several and is none.
+    let sound = name.len() <= MAX_MEDIA_TYPE_BYTES
+        && HeaderValue::from_str(name).is_ok()
+        && name
+            .parse::<mime::Mime>()
+            .is_ok_and(|mime| mime.type_() != mime::STAR && mime.subtype() != mime::STAR);
+    if sound {
+        Ok(())
+    } else {
+        Err(Problem::bad_request(format!(
+            "{field} has to be a media type, as in image/jpeg"
+        )))
+    }
 }
 
 /// A moment as an HTTP date, to the second.

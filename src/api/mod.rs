@@ -12,6 +12,7 @@ pub mod cors;
 pub mod error;
 pub mod fields;
 pub mod native;
+pub mod object;
 pub mod observe;
 pub mod router;
 pub mod server;

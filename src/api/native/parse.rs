@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::content_range::{self, ContentRange, mismatch};
 use crate::api::error::{Code, Problem};
-use crate::api::fields::content_digests;
+use crate::api::fields::{check_filename, check_media_type, content_digests};
 use crate::engine::{Complete, Create, IdempotencyKey, NewRole, Write};
 use crate::model::digest::Digests;
 use crate::model::upload::{Declared, Protocol};
@@ -19,9 +19,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The shortest and the longest idempotency key. It hands out an upload's key, so it may not be guessed.
 const IDEMPOTENCY_KEY_CHARS: std::ops::RangeInclusive<usize> = 22..=255;
-const MAX_FILENAME_BYTES: usize = 1024;
 const MAX_METADATA_BYTES: usize = 4096;
-const MAX_CONTENT_TYPE_BYTES: usize = 255;
 
 /// Which upload, and what opens it.
 #[derive(Debug, Clone)]
@@ -82,16 +80,7 @@ pub(super) fn create(headers: &HeaderMap, body: &[u8]) -> Result<Create, Problem
     let json: CreateJson = json(headers, body)?;
     let filename = json.filename.filter(|name| !name.is_empty());
     if let Some(name) = &filename {
-        if name.len() > MAX_FILENAME_BYTES {
-            return Err(Problem::bad_request(format!(
-                "filename may have at most {MAX_FILENAME_BYTES} bytes"
-            )));
-        }
-        if name.chars().any(char::is_control) {
-            return Err(Problem::bad_request(
-                "filename may have no control characters",
-            ));
-        }
+        check_filename(name)?;
     }
     let metadata_bytes: usize = json.metadata.iter().map(|(k, v)| k.len() + v.len()).sum();
     if metadata_bytes > MAX_METADATA_BYTES {
@@ -100,7 +89,7 @@ pub(super) fn create(headers: &HeaderMap, body: &[u8]) -> Result<Create, Problem
         )));
     }
     if let Some(name) = &json.content_type {
-        media_type(name)?;
+        check_media_type("content_type", name)?;
     }
     Ok(Create {
         protocol: Protocol::Native,
@@ -214,22 +203,6 @@ fn json<T: Default + for<'de> Deserialize<'de>>(
 fn digests(map: &BTreeMap<String, String>) -> Result<Digests, Problem> {
     Digests::from_hex_map(map.iter().map(|(name, hex)| (name.as_str(), hex.as_str())))
         .map_err(|error| Problem::bad_request(format!("digest: {error}")))
-}
-
-fn media_type(name: &str) -> Result<(), Problem> {
-    // The parser takes `*` as a type, which stands for several and is none.
-    let sound = name.len() <= MAX_CONTENT_TYPE_BYTES
-        && http::HeaderValue::from_str(name).is_ok()
-        && name
-            .parse::<mime::Mime>()
-            .is_ok_and(|mime| mime.type_() != mime::STAR && mime.subtype() != mime::STAR);
-    if sound {
-        Ok(())
-    } else {
-        Err(Problem::bad_request(
-            "content_type has to be a media type, as in image/jpeg",
-        ))
-    }
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
