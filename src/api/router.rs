@@ -8,13 +8,16 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use super::admin::{self, Health};
 use super::cors::{Cors, cors};
 use super::error::{Code, Problem, method_not_allowed};
+use super::ietf::{self, Ietf};
 use super::native::{self, Native};
 use super::observe::{HeadLimits, guard, observe};
 use crate::telemetry::Metrics;
 
 /// The routes of the main listener.
-pub fn main(native: Native, health: Health, origins: Cors, head: HeadLimits) -> Router {
-    let routes = native::routes(Arc::new(native)).merge(admin::health_routes(health));
+pub fn main(native: Native, ietf: Ietf, health: Health, origins: Cors, head: HeadLimits) -> Router {
+    let routes = native::routes(Arc::new(native))
+        .merge(ietf::routes(Arc::new(ietf)))
+        .merge(admin::health_routes(health));
     shell(routes, origins, head)
 }
 

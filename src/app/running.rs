@@ -11,6 +11,7 @@ use super::{App, AppError};
 use crate::api::admin::Health;
 use crate::api::body::DrainLimits;
 use crate::api::cors::Cors;
+use crate::api::ietf::{self, Ietf};
 use crate::api::native::{self, Native};
 use crate::api::observe::HeadLimits;
 use crate::api::router;
@@ -113,8 +114,13 @@ async fn run(
         engine: app.engine.clone(),
         settings: native_settings(&app.config),
     };
+    let ietf = Ietf {
+        engine: app.engine.clone(),
+        clock: app.clock.clone(),
+        settings: ietf_settings(&app.config),
+    };
     let origins = Cors::new(&server.cors_origins);
-    let routes = router::main(native, health.clone(), origins, limits.head);
+    let routes = router::main(native, ietf, health.clone(), origins, limits.head);
     let admin_routes = router::admin(health.clone(), app.metrics.clone(), limits.head);
 
     // Answers until everything else has ended.
@@ -182,5 +188,14 @@ fn native_settings(config: &Config) -> native::Settings {
         },
         max_parallel_chunks: uploads.max_parallel_chunks,
         json_timeout: Duration::from_secs(server.body_stall_secs),
+    }
+}
+
+fn ietf_settings(config: &Config) -> ietf::Settings {
+    let server = &config.server;
+    ietf::Settings {
+        base: config.api.ietf.clone(),
+        public_url: server.public_url.clone(),
+        max_request_bytes: Some(server.max_request_bytes).filter(|cap| *cap > 0),
     }
 }
