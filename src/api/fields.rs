@@ -115,7 +115,13 @@ pub fn digest_field(headers: &HeaderMap, name: &HeaderName) -> Result<Digests, P
 pub fn digest_value(digests: &Digests) -> HeaderValue {
     let members: Vec<String> = digests
         .iter()
-        .map(|digest| format!("{}=:{}:", digest.algorithm(), STANDARD.encode(digest.value())))
+        .map(|digest| {
+            format!(
+                "{}=:{}:",
+                digest.algorithm(),
+                STANDARD.encode(digest.value())
+            )
+        })
         .collect();
     HeaderValue::try_from(members.join(", ")).expect("names and base64 are ASCII")
 }

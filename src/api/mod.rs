@@ -11,6 +11,8 @@ pub mod content;
 pub mod cors;
 pub mod error;
 pub mod fields;
+pub mod ietf;
+pub mod interim;
 pub mod native;
 pub mod object;
 pub mod observe;

@@ -19,11 +19,7 @@ const GONE_WITHIN: Duration = Duration::from_millis(900);
 const CLEAN_WITHIN: Duration = Duration::from_secs(5);
 
 impl Inner {
-    pub(super) async fn abort(
-        self: &Arc<Self>,
-        id: UploadId,
-        key: &UploadKey,
-    ) -> Result<()> {
+    pub(super) async fn abort(self: &Arc<Self>, id: UploadId, key: &UploadKey) -> Result<()> {
         let live = match self.open(id, key).await {
             Ok(Opened::Live(live)) => live,
             Ok(Opened::Waiting(upload)) => Arc::new(Live::new(Snapshot {
@@ -52,11 +48,7 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) async fn terminate(
-        self: &Arc<Self>,
-        id: UploadId,
-        key: &UploadKey,
-    ) -> Result<()> {
+    pub(super) async fn terminate(self: &Arc<Self>, id: UploadId, key: &UploadKey) -> Result<()> {
         loop {
             match self.open(id, key).await? {
                 Opened::Ended(upload) => return self.terminate_ended(&upload).await,
@@ -102,7 +94,9 @@ impl Inner {
         {
             Aborted::Done => {}
             Aborted::Refused => {
-                return Err(EngineError::unavailable("another upload is being made of it"));
+                return Err(EngineError::unavailable(
+                    "another upload is being made of it",
+                ));
             }
         }
         count(upload.protocol, upload.role, "aborted");

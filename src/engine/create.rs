@@ -32,9 +32,7 @@ impl Inner {
         let (role, parts) = match &create.role {
             NewRole::Whole => (Role::Whole, Vec::new()),
             NewRole::Partial => (Role::Partial, Vec::new()),
-            NewRole::Final(handles) => {
-                (Role::Final, self.find_parts(&create, handles, max).await?)
-            }
+            NewRole::Final(handles) => (Role::Final, self.find_parts(&create, handles, max).await?),
         };
         let id = UploadId::generate();
         let key = UploadKey::generate();

@@ -274,9 +274,7 @@ pub(super) async fn begin(
     } else {
         announce(engine, live, IntentKind::Multipart).await?;
     }
-    let id = parts
-        .begin(&live.store_key, &about(live), of)
-        .await?;
+    let id = parts.begin(&live.store_key, &about(live), of).await?;
     engine
         .catalog
         .name_multipart(live.id, live.epoch(), id.clone())

@@ -179,7 +179,8 @@ impl Written {
     /// Whether every byte is there.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.length.is_some_and(|length| length.get() == self.offset.get())
+        self.length
+            .is_some_and(|length| length.get() == self.offset.get())
     }
 }
 

@@ -436,7 +436,9 @@ impl Expected {
         match trailing.told.get() {
             Some(Ok(digests)) => Ok(digests),
             Some(Err(why)) => Err(missing(why)),
-            None => Err(missing("the digest that was to follow the body did not come")),
+            None => Err(missing(
+                "the digest that was to follow the body did not come",
+            )),
         }
     }
 }

@@ -3,9 +3,9 @@
 //! Pure arithmetic. Parts follow the sources' own borders where stores take such parts, so that the store can copy them by
 //! itself; where sources are too small, a part takes from several.
 
+use super::PartNumber;
 use super::plan::{MAX_PART_BYTES, MAX_PARTS, MIN_PART_BYTES};
 use super::range::{ByteRange, Length};
-use super::PartNumber;
 
 /// A part, and what it is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,7 +204,10 @@ mod tests {
         assert_eq!(shown(&[0, 0], None), []);
         // A stretch of a source of 5 MiB is not copied, of a larger one it is.
         assert_eq!(shown(&[5, 5], Some(8)), [(8, false), (2, false)]);
-        assert_eq!(shown(&[20, 20], Some(8)), [(8, true), (8, true), (8, false), (8, true), (8, true)]);
+        assert_eq!(
+            shown(&[20, 20], Some(8)),
+            [(8, true), (8, true), (8, false), (8, true), (8, true)]
+        );
     }
 
     #[test]

@@ -11,7 +11,9 @@ use crate::model::{ByteRange, Digest, DigestAlgorithm, Length, Plan, RangeSet, U
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const ALL: [&Dialect; 4] = [&v3::DIALECT, &v5::DIALECT, &v6::DIALECT, &v8::DIALECT];
-const ID: UploadId = UploadId::from_bytes([7; 16]);
+fn id() -> UploadId {
+    UploadId::from_bytes([7; 16])
+}
 
 fn wording(dialect: &'static Dialect) -> Wording {
     Wording {
@@ -27,7 +29,7 @@ fn wording(dialect: &'static Dialect) -> Wording {
 fn place() -> Place {
     Place {
         location: HeaderValue::from_static("/resumable/abc"),
-        id: ID,
+        id: id(),
         expires_at: Some(NOW.after(Duration::from_mins(1))),
     }
 }
@@ -54,7 +56,7 @@ fn object() -> Object {
 /// An upload of 100 bytes that has so many.
 fn status(state: UploadState, received: u64) -> Status {
     let upload = Upload {
-        id: ID,
+        id: id(),
         key_hash: UploadKey::generate().hash(),
         protocol: Protocol::Ietf,
         role: Role::Whole,
@@ -154,8 +156,8 @@ fn an_append_that_is_not_the_last() {
 
 #[tokio::test]
 async fn a_final_answer() {
-    insta::assert_snapshot!(in_all(|say| say.whole(ID, &object(), "/resumable/abc".to_owned())), @"");
-    let answer = wording(&v8::DIALECT).whole(ID, &object(), "/resumable/abc".to_owned());
+    insta::assert_snapshot!(in_all(|say| say.whole(id(), &object(), "/resumable/abc".to_owned())), @"");
+    let answer = wording(&v8::DIALECT).whole(id(), &object(), "/resumable/abc".to_owned());
     let body = answer
         .into_body()
         .collect()
@@ -172,7 +174,7 @@ fn a_creation_that_is_whole_does_not_expire() {
         ..place()
     };
     let say = wording(&v8::DIALECT);
-    let answer = say.whole(ID, &object(), "/resumable/abc".to_owned());
+    let answer = say.whole(id(), &object(), "/resumable/abc".to_owned());
     insta::assert_snapshot!(head(&say.created(answer, &place)), @"");
 }
 

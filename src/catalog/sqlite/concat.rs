@@ -97,9 +97,7 @@ pub(super) fn used(tx: &Connection, id: UploadId, now: Timestamp) -> Result<()> 
 
 pub(super) fn sources(tx: &Connection, id: UploadId) -> Result<Vec<Source>> {
     let parts: Vec<UploadId> = tx
-        .prepare_cached(
-            "SELECT part_id FROM upload_concat WHERE final_id = ?1 ORDER BY position",
-        )?
+        .prepare_cached("SELECT part_id FROM upload_concat WHERE final_id = ?1 ORDER BY position")?
         .query_and_then([id.as_bytes()], |row| read_id(row, "part_id"))?
         .collect::<Result<_>>()?;
     let mut object = tx.prepare_cached(

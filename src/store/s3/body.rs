@@ -40,7 +40,9 @@ impl PayloadBody {
                 frames: Arc::clone(frames),
                 next: 0,
             },
-            Payload::File { .. } | Payload::Objects { .. } => Source::Stream(Mutex::new(payload.stream())),
+            Payload::File { .. } | Payload::Objects { .. } => {
+                Source::Stream(Mutex::new(payload.stream()))
+            }
         };
         Self {
             source,
