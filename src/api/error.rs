@@ -402,6 +402,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::engine::Conflict;
     use crate::model::upload::FailureReason;
     use crate::model::{ByteRange, DigestAlgorithm, Length, Offset};
 
@@ -428,7 +429,7 @@ mod tests {
     fn each_error_of_the_engine_has_its_status_word_and_members() {
         insta::assert_snapshot!(shown(EngineError::NotFound), @r#"{"code":"not_found","detail":"there is no upload with this id and key","status":404}"#);
         insta::assert_snapshot!(shown(EngineError::Gone), @r#"{"code":"session_expired","detail":"the upload has expired or was aborted","status":410}"#);
-        insta::assert_snapshot!(shown(EngineError::RangeMismatch { detail: "it does not fit".to_owned(), length: Some(Length(10)), expected_offset: Some(Offset(4)) }), @r#"upload-offset=4 {"code":"range_mismatch","detail":"it does not fit","expected_offset":4,"length":10,"status":409}"#);
+        insta::assert_snapshot!(shown(EngineError::RangeMismatch { conflict: Conflict::Beyond, detail: "it does not fit".to_owned(), length: Some(Length(10)), expected_offset: Some(Offset(4)) }), @r#"upload-offset=4 {"code":"range_mismatch","detail":"it does not fit","expected_offset":4,"length":10,"status":409}"#);
         insta::assert_snapshot!(shown(EngineError::OutOfOrder { expected: Offset(7) }), @r#"upload-offset=7 {"code":"chunk_out_of_order","detail":"the upload takes its chunks in order: the next byte is 7","expected_offset":7,"status":409}"#);
         insta::assert_snapshot!(shown(EngineError::Displaced), @r#"connection=close {"code":"displaced","detail":"a newer request took over this range","status":409}"#);
         let missing = ByteRange::new(3, 5).into_iter().collect();

@@ -5,6 +5,7 @@
 
 pub(crate) mod assembling;
 pub(crate) mod cleaning;
+pub(crate) mod concat;
 pub(crate) mod creating;
 pub(crate) mod ending;
 pub(crate) mod writing;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use super::{Catalog, CatalogError, Commit, Created, Intent, IntentKind, NewUpload, Result};
 use crate::model::digest::Digests;
 use crate::model::plan::MIN_PART_BYTES;
-use crate::model::upload::{Declared, Epoch, HashPoint, PartChecksum, Protocol, Snapshot};
+use crate::model::upload::{Declared, Epoch, HashPoint, PartChecksum, Protocol, Role, Snapshot};
 use crate::model::{
     ByteRange, Digest, DigestAlgorithm, Length, Object, Offset, PartNumber, PartReceipt, Plan,
     RangeSet, Timestamp, Upload, UploadId, UploadKey, UploadState,
@@ -66,6 +67,14 @@ macro_rules! suite {
             ending: expired_ones_are_found_in_pages,
             ending: an_ending_from_outside_forgets_the_bytes,
             ending: endings_that_race_are_one,
+            concat: a_final_upload_assembles_with_its_last_part,
+            concat: a_final_upload_of_complete_parts_assembles_at_once,
+            concat: a_final_upload_is_made_of_partial_ones_that_go_on,
+            concat: a_part_that_ends_fails_the_final_uploads_that_wait,
+            concat: parts_are_discarded_when_they_expired_and_nobody_needs_them,
+            concat: parts_are_not_purged_before_they_are_discarded,
+            concat: a_terminated_upload_leaves_its_object_to_be_deleted,
+            concat: only_what_has_an_end_to_undo_is_terminated,
             cleaning: an_announcement_stays_as_it_was,
             cleaning: a_multipart_upload_is_named,
             cleaning: what_is_settled_is_gone,
@@ -126,10 +135,14 @@ pub(crate) fn new_upload() -> NewUpload {
         id,
         key_hash: UploadKey::generate().hash(),
         protocol: Protocol::Native,
+        role: Role::Whole,
+        parts: Vec::new(),
+        sealed: Some(b"sealed".to_vec()),
         declared: Declared {
             filename: Some("a \"name\" with ✂.jpg".to_owned()),
             content_type: Some("image/jpeg".to_owned()),
             metadata: [("album".to_owned(), "Zoë's".to_owned())].into(),
+            metadata_field: Some("album Wm/Dq8OpJ3M=".to_owned()),
             digests: Digests::from_iter([digest(DigestAlgorithm::Md5, 7)]),
             sequential: true,
         },
@@ -140,6 +153,7 @@ pub(crate) fn new_upload() -> NewUpload {
         store_key: format!("media/{id}").parse().expect("a safe key"),
         now: START,
         expires_at: EXPIRY,
+        held_until: EXPIRY,
     }
 }
 

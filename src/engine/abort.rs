@@ -1,6 +1,5 @@
 //! Ending an upload at its client's wish, and removing what an ended one left.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use super::{Complete, Completion, EngineError, Inner, Result};
 use crate::catalog::{Aborted, Intent, IntentKind};
 use crate::model::digest::Digests;
 use crate::model::upload::{Role, Snapshot};
-use crate::model::{RangeSet, Upload, UploadId, UploadKey, UploadState};
+use crate::model::{Upload, UploadId, UploadKey, UploadState};
 use crate::store::{Shape, StoreError};
 
 const GONE_WITHIN: Duration = Duration::from_millis(900);
@@ -22,11 +21,7 @@ impl Inner {
     pub(super) async fn abort(self: &Arc<Self>, id: UploadId, key: &UploadKey) -> Result<()> {
         let live = match self.open(id, key).await {
             Ok(Opened::Live(live)) => live,
-            Ok(Opened::Waiting(upload)) => Arc::new(Live::new(Snapshot {
-                upload: *upload,
-                received: RangeSet::new(),
-                parts: BTreeMap::new(),
-            })),
+            Ok(Opened::Waiting(upload)) => Arc::new(Live::new(Snapshot::of_new(*upload))),
             Ok(Opened::Ended(upload)) => {
                 return match upload.state {
                     UploadState::Failed { reason, .. } => Err(EngineError::Failed { reason }),

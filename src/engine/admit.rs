@@ -1,6 +1,5 @@
 //! Letting a write in: everything that can be checked before the first byte of its body.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -12,9 +11,7 @@ use super::status::status_of;
 use super::write::Writer;
 use super::{Body, Conflict, EngineError, Expected, Inner, Result, Status, Write, Written};
 use crate::model::upload::{Role, Snapshot};
-use crate::model::{
-    ByteRange, Length, Object, Offset, RangeSet, Upload, UploadId, UploadKey, UploadState,
-};
+use crate::model::{ByteRange, Length, Object, Offset, Upload, UploadId, UploadKey, UploadState};
 use crate::store::{Shape, StoreError};
 
 /// A write that was let in.
@@ -245,11 +242,7 @@ impl Inner {
                 live.displace_all().await?;
                 live.state().snapshot.clone()
             }
-            Opened::Waiting(upload) | Opened::Ended(upload) => Snapshot {
-                upload: *upload,
-                received: RangeSet::new(),
-                parts: BTreeMap::new(),
-            },
+            Opened::Waiting(upload) | Opened::Ended(upload) => Snapshot::of_new(*upload),
         };
         status_of(snapshot, key)
     }

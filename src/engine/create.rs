@@ -1,17 +1,16 @@
 //! Creating an upload.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use super::complete::HOLD;
-use super::live::check_expiry;
+use super::live::{Live, check_expiry};
 use super::{Create, Created, EngineError, IdempotencyKey, Inner, NewRole, Result};
 use crate::catalog::{self, Idempotency, NewUpload};
 use crate::model::upload::{Protocol, Role, Snapshot};
 use crate::model::{
-    Handle, Length, Plan, RangeSet, StoreKey, Timestamp, Upload, UploadId, UploadKey, UploadState,
+    Handle, Length, Plan, StoreKey, Timestamp, Upload, UploadId, UploadKey, UploadState,
 };
 use crate::store::Shape;
 
@@ -76,7 +75,10 @@ impl Inner {
         };
         let waits_for_parts = role == Role::Final && upload.state.takes_bytes();
         if !waits_for_parts {
-            self.remember(upload.clone()).await;
+            let live = self.remember(upload.clone()).await;
+            if role == Role::Final {
+                self.start_finishing(&live);
+            }
         }
         Ok(Created { upload, key })
     }
@@ -89,31 +91,22 @@ impl Inner {
         handles: &[Handle],
         max: Length,
     ) -> Result<Vec<UploadId>> {
-        let mut known = HashMap::new();
         let mut total = 0_u64;
         for (index, handle) in handles.iter().enumerate() {
-            let length = match known.get(&handle.id) {
-                Some(length) => *length,
-                None => {
-                    let part = match self.peek(handle.id, &handle.key).await {
-                        Err(EngineError::NotFound) => {
-                            return Err(bad_part(index, "is not there"));
-                        }
-                        part => part?.1.upload,
-                    };
-                    if part.role != Role::Partial || part.protocol != create.protocol {
-                        return Err(bad_part(index, "is no partial upload"));
-                    }
-                    let goes_on = !part.state.has_ended()
-                        || matches!(part.state, UploadState::Completed { .. });
-                    if !goes_on || check_expiry(&part, self.clock.now()).is_err() {
-                        return Err(bad_part(index, "has ended"));
-                    }
-                    known.insert(handle.id, part.length);
-                    part.length
-                }
+            let (_, snapshot) = match self.peek(handle.id, &handle.key).await {
+                Err(EngineError::NotFound) => return Err(bad_part(index, "is not there")),
+                found => found?,
             };
-            total = total.saturating_add(length.unwrap_or_default().get());
+            let part = snapshot.upload;
+            if part.role != Role::Partial || part.protocol != create.protocol {
+                return Err(bad_part(index, "is no partial upload"));
+            }
+            let goes_on =
+                !part.state.has_ended() || matches!(part.state, UploadState::Completed { .. });
+            if !goes_on || check_expiry(&part, self.clock.now()).is_err() {
+                return Err(bad_part(index, "has ended"));
+            }
+            total = total.saturating_add(part.length.unwrap_or_default().get());
             if total > max.get() {
                 return Err(EngineError::TooLarge { max });
             }
@@ -121,14 +114,8 @@ impl Inner {
         Ok(handles.iter().map(|handle| handle.id).collect())
     }
 
-    async fn remember(&self, upload: Upload) {
-        self.registry
-            .insert(Snapshot {
-                upload,
-                received: RangeSet::new(),
-                parts: std::collections::BTreeMap::new(),
-            })
-            .await;
+    async fn remember(&self, upload: Upload) -> Arc<Live> {
+        self.registry.insert(Snapshot::of_new(upload)).await
     }
 
     /// The most bytes that an upload under a plan may have.

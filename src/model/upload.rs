@@ -358,3 +358,15 @@ pub struct Snapshot {
     /// The parts that the store has.
     pub parts: BTreeMap<PartNumber, PartReceipt>,
 }
+
+impl Snapshot {
+    /// Of an upload that has no bytes of its own.
+    #[must_use]
+    pub fn of_new(upload: Upload) -> Self {
+        Self {
+            upload,
+            received: RangeSet::new(),
+            parts: BTreeMap::new(),
+        }
+    }
+}

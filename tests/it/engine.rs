@@ -5,8 +5,10 @@
     reason = "the offsets of a test are small"
 )]
 
+mod append;
 mod cleaning;
 mod complete;
+mod concat;
 mod digest;
 mod displace;
 mod faults;

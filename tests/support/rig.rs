@@ -9,8 +9,8 @@ use jumar::catalog::Catalog;
 use jumar::catalog::sqlite::{SqliteCatalog, Synchronous, migrate};
 use jumar::clock::Clock;
 use jumar::engine::{
-    Body, BodyError, Complete, Completion, Create, Durability, Engine, EngineError, Settings,
-    Status, Write, Written,
+    Body, BodyError, Complete, Completion, Create, Durability, Engine, EngineError, NewRole,
+    Settings, Status, Write, Written,
 };
 use jumar::model::digest::Digests;
 use jumar::model::upload::{Declared, Protocol};
@@ -82,6 +82,7 @@ impl Ground {
             session_ttl: Duration::from_hours(1),
             session_max_age: Duration::from_hours(2),
             retention: Duration::from_hours(24),
+            delete_completed: true,
             max_parallel_chunks: 4,
             max_checksummed_chunk_bytes: 64 * MIB,
             durability: Durability::Process,
@@ -168,6 +169,8 @@ impl Rig {
             declared,
             length: length.map(Length),
             idempotency: None,
+            role: NewRole::Whole,
+            seal: None,
         };
         let created = self.engine.create(create).await.expect("created");
         Session {
@@ -261,7 +264,8 @@ pub(crate) fn write(session: &Session, start: u64, len: u64) -> Write {
         start: Offset(start),
         end: Some(Offset(start + len)),
         length: None,
-        digests: Digests::default(),
+        digests: Digests::default().into(),
+        append: false,
     }
 }
 

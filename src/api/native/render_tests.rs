@@ -3,7 +3,7 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 
 use super::*;
-use crate::model::upload::{Declared, Epoch, FailureReason, HashPoint, Protocol};
+use crate::model::upload::{Declared, Epoch, FailureReason, HashPoint, Protocol, Role};
 use crate::model::{
     ByteRange, Digest, DigestAlgorithm, Length, Offset, Plan, RangeSet, Upload, UploadKey,
 };
@@ -25,10 +25,12 @@ fn upload(state: UploadState) -> Upload {
         id: UploadId::from_bytes([7; 16]),
         key_hash: UploadKey::generate().hash(),
         protocol: Protocol::Native,
+        role: Role::Whole,
         declared: Declared {
             filename: Some("é.jpg".to_owned()),
             content_type: Some("image/jpeg".to_owned()),
             metadata: BTreeMap::from([("album".to_owned(), "1".to_owned())]),
+            metadata_field: None,
             digests: Digests::default(),
             sequential: false,
         },
@@ -47,6 +49,7 @@ fn upload(state: UploadState) -> Upload {
         created_at: NOW,
         updated_at: NOW,
         expires_at: NOW.after(Duration::from_mins(1)),
+        sealed: None,
     }
 }
 
@@ -123,6 +126,7 @@ async fn an_upload_in_order_advises_one_chunk_at_a_time_and_urls_may_be_absolute
 async fn progress_is_told_in_header_fields() {
     let done = Written {
         offset: Offset(42),
+        length: None,
         expires_at: NOW,
     };
     insta::assert_snapshot!(shown(written(done)).await, @r#"
@@ -141,6 +145,7 @@ cache-control: no-store
 async fn a_status_tells_what_is_known() {
     let ranges = [(0, 10), (20, 30)];
     let mut known = Status {
+        sealed: None,
         upload: upload(UploadState::Uploading),
         received: ranges
             .into_iter()

@@ -20,6 +20,7 @@ pub(crate) async fn a_new_upload_is_found_as_it_was_declared(catalog: Shared) {
         id: new.id,
         key_hash: new.key_hash,
         protocol: new.protocol,
+        role: new.role,
         declared: new.declared.clone(),
         state: UploadState::Pending,
         length: Some(Length(12)),
@@ -36,6 +37,7 @@ pub(crate) async fn a_new_upload_is_found_as_it_was_declared(catalog: Shared) {
         created_at: START,
         updated_at: START,
         expires_at: EXPIRY,
+        sealed: new.sealed.clone(),
     };
     let created = catalog.create(new, None).await.expect("created");
     assert_eq!(created, Created::New(expected.clone()));

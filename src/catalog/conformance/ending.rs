@@ -182,7 +182,7 @@ pub(crate) async fn only_what_is_past_expires(catalog: Shared) {
     for id in &all {
         let past = *id == waiting || *id == receiving;
         let changed = catalog.expire(*id, EXPIRY).await.expect("expired");
-        assert_eq!(changed, past.then_some(Protocol::Native));
+        assert_eq!(changed, past.then_some((Protocol::Native, Role::Whole)));
         if past {
             let found = load(&catalog, *id).await.upload;
             assert_eq!(found.state, UploadState::Expired { at: EXPIRY });
@@ -304,6 +304,7 @@ pub(crate) async fn endings_that_race_are_one(catalog: Shared) {
                     catalog
                         .complete(upload.id, FIRST, object, vec![], LATER)
                         .await
+                        .map(drop)
                 } else {
                     catalog.fail(upload.id, FIRST, REASON, LATER).await
                 }

@@ -11,7 +11,7 @@ use crate::support::rig::{Ground, MIB, Rig, Session, body_of, cut, fed_body, noi
 
 fn checked(session: &Session, start: u64, len: u64, digests: Digests) -> Write {
     Write {
-        digests,
+        digests: digests.into(),
         ..write(session, start, len)
     }
 }

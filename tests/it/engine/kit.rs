@@ -79,7 +79,7 @@ pub(super) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
 pub(super) fn digest_of(algorithm: DigestAlgorithm, bytes: &[u8]) -> Digest {
     let mut asked = Digests::default();
     asked.insert(Digest::new(algorithm, vec![0; algorithm.len()]).unwrap());
-    let mut hasher = Hasher::of_body(&asked);
+    let mut hasher = Hasher::of_body(&asked.into());
     hasher.update(bytes);
     hasher.finish().get(algorithm).unwrap().clone()
 }
@@ -126,7 +126,7 @@ pub(super) fn spoil(rig: &Rig, what: &str, session: &Session) {
 pub(super) fn files_of(rig: &Rig, session: &Session) -> Vec<String> {
     let id = session.id.to_string();
     let mut found = Vec::new();
-    for folder in ["spool", "staging", "objects"] {
+    for folder in ["spool", "staging", "objects", "objects/staging"] {
         let Ok(entries) = std::fs::read_dir(rig.ground.folder.path().join(folder)) else {
             continue;
         };

@@ -165,7 +165,7 @@ async fn bounded_a_checked_body_that_skips_does_not_wait_for_itself() {
         .await
         .unwrap();
     let mut checked = write(&session, 0, 30 * MIB);
-    checked.digests = super::kit::digests_of(&[jumar::model::DigestAlgorithm::Md5], &bytes);
+    checked.digests = super::kit::digests_of(&[jumar::model::DigestAlgorithm::Md5], &bytes).into();
     let frames = paced(
         bytes.clone(),
         16 * MIB as usize,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jumar::engine::{Create, EngineError, IdempotencyKey, PruneReport};
+use jumar::engine::{Create, EngineError, IdempotencyKey, NewRole, PruneReport};
 use jumar::model::upload::{Declared, Protocol};
 use jumar::model::{Length, UploadId};
 use jumar::store::call::Call;
@@ -284,6 +284,8 @@ async fn creating_again_with_the_same_key_is_the_same_upload() {
                 scope: String::from("a"),
                 key: String::from("k"),
             }),
+            role: NewRole::Whole,
+            seal: None,
         };
         let one = rig.engine.create(create(1000)).await.unwrap();
         let two = rig.engine.create(create(1000)).await.unwrap();

@@ -42,7 +42,7 @@ async fn write_some(
         } else {
             b"something else"
         };
-        write.digests = digests_of(&[jumar::model::DigestAlgorithm::Crc32c], of);
+        write.digests = digests_of(&[jumar::model::DigestAlgorithm::Crc32c], of).into();
     }
     let cut_at = if dice.roll(3) == 0 {
         dice.roll(end - start) as usize
