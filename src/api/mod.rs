@@ -11,6 +11,7 @@ pub mod content;
 pub mod cors;
 pub mod error;
 pub mod fields;
+pub mod interim;
 pub mod native;
 pub mod observe;
 pub mod router;
