@@ -18,10 +18,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
 
 use super::body::{DrainLimits, Received};
 use super::client_io::{ClientIo, Crowd};
+use super::interim::{InterimIo, InterimQueue};
 use super::observe::HeadLimits;
 
 /// How much of a body one HTTP/2 stream may send ahead of being read: enough to fill a fast link over a long distance.
@@ -114,11 +114,13 @@ pub async fn serve(
             tracing::debug!(%error, "no TCP_NODELAY");
         }
         let router = router.clone();
+        let interim = InterimQueue::default();
+        let io = ClientIo::new(stream, limits.head_timeout, crowd.clone());
+        let io = InterimIo::new(io, interim.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let request = receive(request, limits.refused_body);
-            router.clone().oneshot(request)
+            interim.clone().answer(request, router.clone())
         });
-        let io = ClientIo::new(stream, limits.head_timeout, crowd.clone());
         let connection = graceful.watch(
             builder
                 .serve_connection(TokioIo::new(io), service)
