@@ -15,5 +15,6 @@ mod support;
 
 mod engine;
 mod http;
+mod ietf;
 mod store;
 mod store_s3;

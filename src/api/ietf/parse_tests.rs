@@ -58,9 +58,9 @@ fn appended(dialect: &Dialect, fields: &[(&'static str, &str)]) -> String {
 #[test]
 fn a_creation_of_version_3_has_upload_incomplete() {
     let told = |fields: &[(&'static str, &str)]| created(&v3::DIALECT, fields);
-    insta::assert_snapshot!(told(&[("upload-incomplete", "?0"), ("content-length", "9")]), @"");
-    insta::assert_snapshot!(told(&[("upload-incomplete", "?1"), ("content-length", "9")]), @"");
-    insta::assert_snapshot!(told(&[("upload-complete", "?0"), ("content-length", "9")]), @"");
+    insta::assert_snapshot!(told(&[("upload-incomplete", "?0"), ("content-length", "9")]), @"0..9 of 9, the last");
+    insta::assert_snapshot!(told(&[("upload-incomplete", "?1"), ("content-length", "9")]), @"0..9 of ?");
+    insta::assert_snapshot!(told(&[("upload-complete", "?0"), ("content-length", "9")]), @"0..9 of 9, the last, conventional");
 }
 
 #[test]
@@ -68,16 +68,16 @@ fn a_creation_since_version_5_has_upload_complete() {
     for dialect in &ALL[1..] {
         let told = |fields: &[(&'static str, &str)]| created(dialect, fields);
         insta::allow_duplicates! {
-            insta::assert_snapshot!(told(&[("upload-complete", "?1"), ("content-length", "9")]), @"");
-            insta::assert_snapshot!(told(&[("upload-complete", "?1")]), @"");
-            insta::assert_snapshot!(told(&[("upload-complete", "?0"), ("content-length", "9")]), @"");
-            insta::assert_snapshot!(told(&[("upload-complete", "?0"), ("content-length", "9"), ("upload-length", "20")]), @"");
-            insta::assert_snapshot!(told(&[("upload-complete", "?1"), ("content-length", "9"), ("upload-length", "20")]), @"");
-            insta::assert_snapshot!(told(&[("upload-complete", "?0"), ("content-length", "9"), ("upload-length", "8")]), @"");
-            insta::assert_snapshot!(told(&[("upload-incomplete", "?1"), ("content-length", "9")]), @"");
-            insta::assert_snapshot!(told(&[("upload-complete", "0"), ("upload-length", "-1")]), @"");
-            insta::assert_snapshot!(told(&[("upload-complete", "?0"), ("upload-offset", "5")]), @"");
-            insta::assert_snapshot!(told(&[("upload-complete", "?0"), ("upload-offset", "0")]), @"");
+            insta::assert_snapshot!(told(&[("upload-complete", "?1"), ("content-length", "9")]), @"0..9 of 9, the last");
+            insta::assert_snapshot!(told(&[("upload-complete", "?1")]), @"0..? of ?, the last");
+            insta::assert_snapshot!(told(&[("upload-complete", "?0"), ("content-length", "9")]), @"0..9 of ?");
+            insta::assert_snapshot!(told(&[("upload-complete", "?0"), ("content-length", "9"), ("upload-length", "20")]), @"0..9 of 20");
+            insta::assert_snapshot!(told(&[("upload-complete", "?1"), ("content-length", "9"), ("upload-length", "20")]), @"400 range_mismatch: Upload-Length is 20, but by offset and Content-Length it is 9");
+            insta::assert_snapshot!(told(&[("upload-complete", "?0"), ("content-length", "9"), ("upload-length", "8")]), @"400 range_mismatch: Upload-Length is 8, but the content alone has 9 bytes");
+            insta::assert_snapshot!(told(&[("upload-incomplete", "?1"), ("content-length", "9")]), @"0..9 of 9, the last, conventional");
+            insta::assert_snapshot!(told(&[("upload-complete", "0"), ("upload-length", "-1")]), @"0..? of ?, the last, conventional");
+            insta::assert_snapshot!(told(&[("upload-complete", "?0"), ("upload-offset", "5")]), @"400 bad_request: a new upload begins at 0; an append with Upload-Offset has to be sent to the URL of its upload");
+            insta::assert_snapshot!(told(&[("upload-complete", "?0"), ("upload-offset", "0")]), @"0..? of ?");
         }
     }
 }
@@ -85,18 +85,18 @@ fn a_creation_since_version_5_has_upload_complete() {
 #[test]
 fn an_append_of_version_3_is_the_last_unless_it_says_otherwise() {
     let told = |fields: &[(&'static str, &str)]| appended(&v3::DIALECT, fields);
-    insta::assert_snapshot!(told(&[("upload-offset", "5"), ("content-length", "9")]), @"");
-    insta::assert_snapshot!(told(&[("upload-offset", "5"), ("upload-incomplete", "?0")]), @"");
-    insta::assert_snapshot!(told(&[("upload-offset", "5"), ("upload-incomplete", "?1")]), @"");
-    insta::assert_snapshot!(told(&[("upload-incomplete", "?1")]), @"");
+    insta::assert_snapshot!(told(&[("upload-offset", "5"), ("content-length", "9")]), @"5..14 of 14, the last");
+    insta::assert_snapshot!(told(&[("upload-offset", "5"), ("upload-incomplete", "?0")]), @"5..? of ?, the last");
+    insta::assert_snapshot!(told(&[("upload-offset", "5"), ("upload-incomplete", "?1")]), @"5..? of ?");
+    insta::assert_snapshot!(told(&[("upload-incomplete", "?1")]), @"400 bad_request: an append needs Upload-Offset, the number of bytes that are there, as in Upload-Offset: 100");
 }
 
 #[test]
 fn an_append_of_version_5_needs_no_media_type() {
     let told = |fields: &[(&'static str, &str)]| appended(&v5::DIALECT, fields);
-    insta::assert_snapshot!(told(&[("upload-offset", "5"), ("upload-complete", "?1"), ("content-length", "9")]), @"");
-    insta::assert_snapshot!(told(&[("upload-offset", "5"), ("upload-complete", "?0"), ("content-type", "text/plain")]), @"");
-    insta::assert_snapshot!(told(&[("upload-offset", "5"), ("content-length", "9")]), @"");
+    insta::assert_snapshot!(told(&[("upload-offset", "5"), ("upload-complete", "?1"), ("content-length", "9")]), @"5..14 of 14, the last");
+    insta::assert_snapshot!(told(&[("upload-offset", "5"), ("upload-complete", "?0"), ("content-type", "text/plain")]), @"5..? of ?");
+    insta::assert_snapshot!(told(&[("upload-offset", "5"), ("content-length", "9")]), @"400 bad_request: an append needs Upload-Complete: ?1 if its content ends the upload, ?0 if more follows");
 }
 
 #[test]
@@ -105,14 +105,14 @@ fn an_append_since_version_6_needs_its_media_type() {
         let told = |fields: &[(&'static str, &str)]| appended(dialect, fields);
         let media = ("content-type", "Application/Partial-Upload; a=1");
         insta::allow_duplicates! {
-            insta::assert_snapshot!(told(&[media, ("upload-offset", "5"), ("upload-complete", "?1"), ("content-length", "9")]), @"");
-            insta::assert_snapshot!(told(&[media, ("upload-offset", "5"), ("upload-complete", "?0"), ("content-length", "9"), ("upload-length", "3")]), @"");
-            insta::assert_snapshot!(told(&[media, ("upload-offset", "5"), ("upload-complete", "?1"), ("content-length", "9"), ("upload-length", "15")]), @"");
-            insta::assert_snapshot!(told(&[media, ("upload-offset", "5"), ("upload-complete", "?1"), ("content-length", "18446744073709551615")]), @"");
-            insta::assert_snapshot!(told(&[media, ("upload-offset", "-5"), ("upload-complete", "?1")]), @"");
-            insta::assert_snapshot!(told(&[media, ("upload-offset", "5"), ("upload-complete", "true")]), @"");
-            insta::assert_snapshot!(told(&[("upload-offset", "5"), ("upload-complete", "?1")]), @"");
-            insta::assert_snapshot!(told(&[("content-type", "application/octet-stream"), ("upload-offset", "5")]), @"");
+            insta::assert_snapshot!(told(&[media, ("upload-offset", "5"), ("upload-complete", "?1"), ("content-length", "9")]), @"5..14 of 14, the last");
+            insta::assert_snapshot!(told(&[media, ("upload-offset", "5"), ("upload-complete", "?0"), ("content-length", "9"), ("upload-length", "3")]), @"5..14 of 3");
+            insta::assert_snapshot!(told(&[media, ("upload-offset", "5"), ("upload-complete", "?1"), ("content-length", "9"), ("upload-length", "15")]), @"400 range_mismatch: Upload-Length is 15, but by offset and Content-Length it is 14");
+            insta::assert_snapshot!(told(&[media, ("upload-offset", "5"), ("upload-complete", "?1"), ("content-length", "18446744073709551615")]), @"413 upload_limit: the content is larger than any upload can be");
+            insta::assert_snapshot!(told(&[media, ("upload-offset", "-5"), ("upload-complete", "?1")]), @"400 bad_request: an append needs Upload-Offset, the number of bytes that are there, as in Upload-Offset: 100");
+            insta::assert_snapshot!(told(&[media, ("upload-offset", "5"), ("upload-complete", "true")]), @"400 bad_request: an append needs Upload-Complete: ?1 if its content ends the upload, ?0 if more follows");
+            insta::assert_snapshot!(told(&[("upload-offset", "5"), ("upload-complete", "?1")]), @"415 unsupported_media_type: an append has to be application/partial-upload");
+            insta::assert_snapshot!(told(&[("content-type", "application/octet-stream"), ("upload-offset", "5")]), @"415 unsupported_media_type: an append has to be application/partial-upload");
         }
     }
 }
@@ -129,11 +129,11 @@ fn what_a_version_forbids_is_refused() {
         })
         .join(" ")
     };
-    insta::assert_snapshot!(forbidden("upload-offset"), @"");
-    insta::assert_snapshot!(forbidden("upload-complete"), @"");
-    insta::assert_snapshot!(forbidden("upload-incomplete"), @"");
-    insta::assert_snapshot!(forbidden("upload-length"), @"");
-    insta::assert_snapshot!(forbidden("content-type"), @"");
+    insta::assert_snapshot!(forbidden("upload-offset"), @"3:xx 5:xx 6:xx 8:--");
+    insta::assert_snapshot!(forbidden("upload-complete"), @"3:-- 5:xx 6:xx 8:--");
+    insta::assert_snapshot!(forbidden("upload-incomplete"), @"3:xx 5:-- 6:-- 8:--");
+    insta::assert_snapshot!(forbidden("upload-length"), @"3:-- 5:-- 6:x- 8:--");
+    insta::assert_snapshot!(forbidden("content-type"), @"3:-- 5:-- 6:-- 8:--");
 }
 
 #[test]

@@ -116,12 +116,12 @@ mod tests {
 
     #[test]
     fn types_and_members_are_the_drafts_own() {
-        insta::assert_snapshot!(shown(EngineError::OutOfOrder { expected: Offset(7) }), @"");
-        insta::assert_snapshot!(shown(EngineError::Completed), @"");
-        insta::assert_snapshot!(shown(beyond(Some(Length(5)))), @"");
-        insta::assert_snapshot!(shown(beyond(None)), @"");
-        insta::assert_snapshot!(shown(EngineError::Incomplete { missing: Vec::new(), truncated: false }), @"");
-        insta::assert_snapshot!(not_partial_upload().to_json().to_string(), @"");
+        insta::assert_snapshot!(shown(EngineError::OutOfOrder { expected: Offset(7) }), @r#"{"code":"chunk_out_of_order","detail":"the upload goes on at byte 7, not at 3","expected-offset":7,"expected_offset":7,"provided-offset":3,"status":409,"title":"The chunk is out of order","type":"https://iana.org/assignments/http-problem-types#mismatching-upload-offset"}"#);
+        insta::assert_snapshot!(shown(EngineError::Completed), @r#"{"code":"upload_completed","detail":"the upload is completed and cannot be changed","status":400,"title":"The upload is completed","type":"https://iana.org/assignments/http-problem-types#completed-upload"}"#);
+        insta::assert_snapshot!(shown(beyond(Some(Length(5)))), @r#"{"code":"range_mismatch","detail":"too much","length":5,"status":400,"title":"The range does not fit","type":"https://iana.org/assignments/http-problem-types#inconsistent-upload-length"}"#);
+        insta::assert_snapshot!(shown(beyond(None)), @r#"{"code":"upload_limit","detail":"too much","status":413,"title":"Too large","type":"urn:jumar:problem:upload_limit"}"#);
+        insta::assert_snapshot!(shown(EngineError::Incomplete { missing: Vec::new(), truncated: false }), @r#"{"code":"upload_incomplete","detail":"bytes are missing","missing":[],"status":400,"title":"The upload is incomplete","truncated":false,"type":"https://iana.org/assignments/http-problem-types#inconsistent-upload-length"}"#);
+        insta::assert_snapshot!(not_partial_upload().to_json().to_string(), @r#"{"code":"unsupported_media_type","detail":"an append has to be application/partial-upload","status":415,"title":"The media type is not taken","type":"urn:jumar:problem:unsupported_media_type"}"#);
     }
 
     #[test]

@@ -137,26 +137,116 @@ fn in_all(answer: impl Fn(Wording) -> Response) -> String {
 #[test]
 fn an_announcement_names_the_version_the_place_and_the_limits() {
     let shown = |dialect: &'static Dialect| fields(&wording(dialect).announcement(&place()));
-    insta::assert_snapshot!(shown(&v3::DIALECT), @"");
-    insta::assert_snapshot!(shown(&v5::DIALECT), @"");
-    insta::assert_snapshot!(shown(&v6::DIALECT), @"");
-    insta::assert_snapshot!(shown(&v8::DIALECT), @"");
-    insta::assert_snapshot!(fields(&progress(&v8::DIALECT, Offset(7))), @"");
+    insta::assert_snapshot!(shown(&v3::DIALECT), @r#"
+    location: /resumable/abc
+    upload-draft-interop-version: 3
+    "#);
+    insta::assert_snapshot!(shown(&v5::DIALECT), @r#"
+    location: /resumable/abc
+    upload-draft-interop-version: 5
+    "#);
+    insta::assert_snapshot!(shown(&v6::DIALECT), @r#"
+    location: /resumable/abc
+    upload-draft-interop-version: 6
+    upload-limit: max-size=1000, min-size=0, max-append-size=50, expires=60
+    "#);
+    insta::assert_snapshot!(shown(&v8::DIALECT), @r#"
+    location: /resumable/abc
+    upload-draft-interop-version: 8
+    upload-limit: max-size=1000, min-size=0, max-append-size=50, max-age=60
+    "#);
+    insta::assert_snapshot!(fields(&progress(&v8::DIALECT, Offset(7))), @r#"
+    upload-draft-interop-version: 8
+    upload-offset: 7
+    "#);
 }
 
 #[test]
 fn a_creation_that_is_not_whole() {
-    insta::assert_snapshot!(in_all(|say| say.created(say.part(StatusCode::CREATED, Offset(7)), &place())), @"");
+    insta::assert_snapshot!(in_all(|say| say.created(say.part(StatusCode::CREATED, Offset(7)), &place())), @r#"
+    # 3: 201
+    cache-control: no-store
+    location: /resumable/abc
+    upload-id: 07070707-0707-0707-0707-070707070707
+    upload-incomplete: ?1
+    upload-offset: 7
+    # 5: 201
+    cache-control: no-store
+    location: /resumable/abc
+    upload-complete: ?0
+    upload-id: 07070707-0707-0707-0707-070707070707
+    upload-offset: 7
+    # 6: 201
+    cache-control: no-store
+    location: /resumable/abc
+    upload-complete: ?0
+    upload-id: 07070707-0707-0707-0707-070707070707
+    upload-limit: max-size=1000, min-size=0, max-append-size=50, expires=60
+    upload-offset: 7
+    # 8: 201
+    cache-control: no-store
+    location: /resumable/abc
+    upload-complete: ?0
+    upload-id: 07070707-0707-0707-0707-070707070707
+    upload-limit: max-size=1000, min-size=0, max-append-size=50, max-age=60
+    upload-offset: 7
+    "#);
 }
 
 #[test]
 fn an_append_that_is_not_the_last() {
-    insta::assert_snapshot!(in_all(|say| say.part(say.dialect.appended, Offset(7))), @"");
+    insta::assert_snapshot!(in_all(|say| say.part(say.dialect.appended, Offset(7))), @r#"
+    # 3: 201
+    cache-control: no-store
+    upload-incomplete: ?1
+    upload-offset: 7
+    # 5: 201
+    cache-control: no-store
+    upload-complete: ?0
+    upload-offset: 7
+    # 6: 201
+    cache-control: no-store
+    upload-complete: ?0
+    upload-offset: 7
+    # 8: 204
+    cache-control: no-store
+    upload-complete: ?0
+    upload-offset: 7
+    "#);
 }
 
 #[tokio::test]
 async fn a_final_answer() {
-    insta::assert_snapshot!(in_all(|say| say.whole(id(), &object(), "/resumable/abc".to_owned())), @"");
+    insta::assert_snapshot!(in_all(|say| say.whole(id(), &object(), "/resumable/abc".to_owned())), @r#"
+    # 3: 201
+    cache-control: no-store
+    content-type: application/json
+    repr-digest: sha-256=:q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s=:, md5=:zc3Nzc3Nzc3Nzc3Nzc3NzQ==:
+    upload-id: 07070707-0707-0707-0707-070707070707
+    upload-incomplete: ?0
+    upload-offset: 100
+    # 5: 201
+    cache-control: no-store
+    content-type: application/json
+    repr-digest: sha-256=:q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s=:, md5=:zc3Nzc3Nzc3Nzc3Nzc3NzQ==:
+    upload-complete: ?1
+    upload-id: 07070707-0707-0707-0707-070707070707
+    upload-offset: 100
+    # 6: 201
+    cache-control: no-store
+    content-type: application/json
+    repr-digest: sha-256=:q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s=:, md5=:zc3Nzc3Nzc3Nzc3Nzc3NzQ==:
+    upload-complete: ?1
+    upload-id: 07070707-0707-0707-0707-070707070707
+    upload-offset: 100
+    # 8: 201
+    cache-control: no-store
+    content-type: application/json
+    repr-digest: sha-256=:q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s=:, md5=:zc3Nzc3Nzc3Nzc3Nzc3NzQ==:
+    upload-complete: ?1
+    upload-id: 07070707-0707-0707-0707-070707070707
+    upload-offset: 100
+    "#);
     let answer = wording(&v8::DIALECT).whole(id(), &object(), "/resumable/abc".to_owned());
     let body = answer
         .into_body()
@@ -164,7 +254,7 @@ async fn a_final_answer() {
         .await
         .expect("in memory")
         .to_bytes();
-    insta::assert_snapshot!(String::from_utf8_lossy(&body), @"");
+    insta::assert_snapshot!(String::from_utf8_lossy(&body), @r#"{"upload_id":"07070707-0707-0707-0707-070707070707","object":{"key":"k","size":100,"content_type":null,"digest":{"sha-256":"abababababababababababababababababababababababababababababababab","md5":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd"},"etag":"abababababababababababababababababababababababababababababababab","url":"/resumable/abc","verified":true}}"#);
 }
 
 #[test]
@@ -175,35 +265,156 @@ fn a_creation_that_is_whole_does_not_expire() {
     };
     let say = wording(&v8::DIALECT);
     let answer = say.whole(id(), &object(), "/resumable/abc".to_owned());
-    insta::assert_snapshot!(head(&say.created(answer, &place)), @"");
+    insta::assert_snapshot!(head(&say.created(answer, &place)), @r#"
+    201
+    cache-control: no-store
+    content-type: application/json
+    location: /resumable/abc
+    repr-digest: sha-256=:q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s=:, md5=:zc3Nzc3Nzc3Nzc3Nzc3NzQ==:
+    upload-complete: ?1
+    upload-id: 07070707-0707-0707-0707-070707070707
+    upload-limit: max-size=1000, min-size=0, max-append-size=50
+    upload-offset: 100
+    "#);
 }
 
 #[test]
 fn an_offset_of_an_upload_that_takes_bytes() {
-    insta::assert_snapshot!(in_all(|say| say.retrieval(&status(UploadState::Uploading, 40))), @"");
+    insta::assert_snapshot!(in_all(|say| say.retrieval(&status(UploadState::Uploading, 40))), @r#"
+    # 3: 204
+    cache-control: no-store
+    upload-incomplete: ?1
+    upload-offset: 40
+    # 5: 204
+    cache-control: no-store
+    upload-complete: ?0
+    upload-offset: 40
+    # 6: 204
+    cache-control: no-store
+    upload-complete: ?0
+    upload-length: 100
+    upload-limit: max-size=1000, min-size=0, max-append-size=50, expires=60
+    upload-offset: 40
+    # 8: 204
+    cache-control: no-store
+    upload-complete: ?0
+    upload-length: 100
+    upload-limit: max-size=1000, min-size=0, max-append-size=50, max-age=60
+    upload-offset: 40
+    "#);
 }
 
 #[test]
 fn an_offset_of_an_upload_that_is_being_completed() {
-    insta::assert_snapshot!(in_all(|say| say.retrieval(&assembling())), @"");
+    insta::assert_snapshot!(in_all(|say| say.retrieval(&assembling())), @r#"
+    # 3: 204
+    cache-control: no-store
+    upload-incomplete: ?1
+    upload-offset: 100
+    # 5: 204
+    cache-control: no-store
+    upload-complete: ?0
+    upload-offset: 100
+    # 6: 204
+    cache-control: no-store
+    upload-complete: ?0
+    upload-limit: max-size=1000, min-size=0, max-append-size=50
+    upload-offset: 100
+    # 8: 204
+    cache-control: no-store
+    upload-complete: ?0
+    upload-length: 100
+    upload-limit: max-size=1000, min-size=0, max-append-size=50
+    upload-offset: 100
+    "#);
 }
 
 #[test]
 fn an_offset_of_a_completed_upload() {
-    insta::assert_snapshot!(in_all(|say| say.retrieval(&completed())), @"");
+    insta::assert_snapshot!(in_all(|say| say.retrieval(&completed())), @r#"
+    # 3: 204
+    cache-control: no-store
+    upload-incomplete: ?0
+    upload-offset: 100
+    # 5: 204
+    cache-control: no-store
+    upload-complete: ?1
+    upload-offset: 100
+    # 6: 204
+    cache-control: no-store
+    upload-complete: ?1
+    upload-length: 100
+    upload-limit: max-size=1000, min-size=0, max-append-size=50
+    upload-offset: 100
+    # 8: 204
+    cache-control: no-store
+    upload-complete: ?1
+    upload-length: 100
+    upload-limit: max-size=1000, min-size=0, max-append-size=50
+    upload-offset: 100
+    "#);
 }
 
 #[test]
 fn what_is_being_completed_asks_for_patience() {
     let wait = Duration::from_millis(100);
-    insta::assert_snapshot!(in_all(|say| say.working(Offset(100), wait)), @"");
+    insta::assert_snapshot!(in_all(|say| say.working(Offset(100), wait)), @r#"
+    # 3: 503
+    cache-control: no-store
+    content-type: application/problem+json
+    retry-after: 1
+    upload-incomplete: ?1
+    upload-offset: 100
+    # 5: 503
+    cache-control: no-store
+    content-type: application/problem+json
+    retry-after: 1
+    upload-complete: ?0
+    upload-offset: 100
+    # 6: 503
+    cache-control: no-store
+    content-type: application/problem+json
+    retry-after: 1
+    upload-complete: ?0
+    upload-offset: 100
+    # 8: 503
+    cache-control: no-store
+    content-type: application/problem+json
+    retry-after: 1
+    upload-complete: ?0
+    upload-offset: 100
+    "#);
 }
 
 #[test]
 fn options_tell_limits_where_uploads_are_created() {
     let ttl = Some(Duration::from_mins(2));
-    insta::assert_snapshot!(in_all(|say| say.options("POST", ttl)), @"");
-    insta::assert_snapshot!(head(&wording(&v8::DIALECT).options("HEAD", None)), @"");
+    insta::assert_snapshot!(in_all(|say| say.options("POST", ttl)), @r#"
+    # 3: 204
+    accept-patch: application/partial-upload
+    allow: POST
+    cache-control: no-store
+    # 5: 204
+    accept-patch: application/partial-upload
+    allow: POST
+    cache-control: no-store
+    # 6: 204
+    accept-patch: application/partial-upload
+    allow: POST
+    cache-control: no-store
+    upload-limit: max-size=1000, min-size=0, max-append-size=50, expires=120
+    # 8: 204
+    accept-patch: application/partial-upload
+    allow: POST
+    cache-control: no-store
+    upload-limit: max-size=1000, min-size=0, max-append-size=50, max-age=120
+    "#);
+    insta::assert_snapshot!(head(&wording(&v8::DIALECT).options("HEAD", None)), @r#"
+    204
+    accept-patch: application/partial-upload
+    allow: HEAD
+    cache-control: no-store
+    "#);
 }
 
 /// An append at byte 3 that failed like this.
@@ -217,13 +428,74 @@ fn a_refusal_says_how_far_the_upload_got() {
         expected: Offset(40),
     };
     let live = status(UploadState::Uploading, 40);
-    insta::assert_snapshot!(in_all(|say| refusal(say, wrong(), Some(&live))), @"");
-    insta::assert_snapshot!(in_all(|say| refusal(say, wrong(), Some(&completed()))), @"");
+    insta::assert_snapshot!(in_all(|say| refusal(say, wrong(), Some(&live))), @r#"
+    # 3: 409
+    cache-control: no-store
+    content-type: application/problem+json
+    upload-incomplete: ?1
+    upload-offset: 40
+    # 5: 409
+    cache-control: no-store
+    content-type: application/problem+json
+    upload-complete: ?0
+    upload-offset: 40
+    # 6: 409
+    cache-control: no-store
+    content-type: application/problem+json
+    upload-complete: ?0
+    upload-offset: 40
+    # 8: 409
+    cache-control: no-store
+    content-type: application/problem+json
+    upload-complete: ?0
+    upload-offset: 40
+    "#);
+    insta::assert_snapshot!(in_all(|say| refusal(say, wrong(), Some(&completed()))), @r#"
+    # 3: 400
+    cache-control: no-store
+    content-type: application/problem+json
+    upload-incomplete: ?0
+    upload-offset: 100
+    # 5: 400
+    cache-control: no-store
+    content-type: application/problem+json
+    upload-complete: ?1
+    upload-offset: 100
+    # 6: 400
+    cache-control: no-store
+    content-type: application/problem+json
+    upload-complete: ?1
+    upload-offset: 100
+    # 8: 400
+    cache-control: no-store
+    content-type: application/problem+json
+    upload-complete: ?0
+    upload-offset: 100
+    "#);
     let large = || EngineError::TooLarge { max: Length(9) };
-    insta::assert_snapshot!(head(&refusal(wording(&v8::DIALECT), large(), Some(&live))), @"");
-    insta::assert_snapshot!(head(&refusal(wording(&v8::DIALECT), large(), None)), @"");
+    insta::assert_snapshot!(head(&refusal(wording(&v8::DIALECT), large(), Some(&live))), @r#"
+    413
+    cache-control: no-store
+    content-type: application/problem+json
+    upload-complete: ?0
+    upload-limit: max-size=1000, min-size=0, max-append-size=50
+    upload-offset: 40
+    "#);
+    insta::assert_snapshot!(head(&refusal(wording(&v8::DIALECT), large(), None)), @r#"
+    413
+    cache-control: no-store
+    content-type: application/problem+json
+    upload-limit: max-size=1000, min-size=0, max-append-size=50
+    "#);
     let other = EngineError::unavailable("away");
-    insta::assert_snapshot!(head(&refusal(wording(&v8::DIALECT), other, Some(&assembling()))), @"");
+    insta::assert_snapshot!(head(&refusal(wording(&v8::DIALECT), other, Some(&assembling()))), @r#"
+    503
+    cache-control: no-store
+    content-type: application/problem+json
+    retry-after: 5
+    upload-complete: ?0
+    upload-offset: 100
+    "#);
 }
 
 #[test]
@@ -231,7 +503,11 @@ fn a_refusal_says_nothing_of_an_upload_that_has_ended() {
     let aborted = status(UploadState::Aborted { at: NOW }, 40);
     let gone =
         |upload: Option<&Status>| head(&refusal(wording(&v8::DIALECT), EngineError::Gone, upload));
-    insta::assert_snapshot!(gone(Some(&aborted)), @"");
+    insta::assert_snapshot!(gone(Some(&aborted)), @r#"
+    410
+    cache-control: no-store
+    content-type: application/problem+json
+    "#);
     assert_eq!(gone(None), gone(Some(&aborted)));
 }
 
@@ -242,7 +518,30 @@ fn an_upload_of_wrong_bytes_is_not_gone_on_with() {
     };
     let reason = FailureReason::DigestMismatch;
     let failed = status(UploadState::Failed { reason, at: NOW }, 100);
-    insta::assert_snapshot!(in_all(|say| refusal(say, wrong(), Some(&failed))), @"");
+    insta::assert_snapshot!(in_all(|say| refusal(say, wrong(), Some(&failed))), @r#"
+    # 3: 422
+    cache-control: no-store
+    content-type: application/problem+json
+    upload-incomplete: ?0
+    # 5: 422
+    cache-control: no-store
+    content-type: application/problem+json
+    upload-complete: ?1
+    # 6: 422
+    cache-control: no-store
+    content-type: application/problem+json
+    upload-complete: ?1
+    # 8: 422
+    cache-control: no-store
+    content-type: application/problem+json
+    upload-complete: ?1
+    "#);
     let live = status(UploadState::Uploading, 40);
-    insta::assert_snapshot!(head(&refusal(wording(&v8::DIALECT), wrong(), Some(&live))), @"");
+    insta::assert_snapshot!(head(&refusal(wording(&v8::DIALECT), wrong(), Some(&live))), @r#"
+    422
+    cache-control: no-store
+    content-type: application/problem+json
+    upload-complete: ?0
+    upload-offset: 40
+    "#);
 }
