@@ -54,6 +54,10 @@ pub(crate) struct Answer {
     /// Seconds of `Retry-After`.
     pub(crate) retry_after: Option<u64>,
     pub(crate) location: Option<String>,
+    /// `Upload-Offset`
+    pub(crate) offset: Option<u64>,
+    /// `ETag`, without its quotes.
+    pub(crate) etag: Option<String>,
     pub(crate) body: Vec<u8>,
     close: bool,
 }
@@ -204,6 +208,10 @@ fn parse(head: &[u8]) -> io::Result<(Answer, usize)> {
             answer.retry_after = value.parse().ok();
         } else if name.eq_ignore_ascii_case("location") {
             answer.location = Some(value.to_owned());
+        } else if name.eq_ignore_ascii_case("upload-offset") {
+            answer.offset = value.parse().ok();
+        } else if name.eq_ignore_ascii_case("etag") {
+            answer.etag = Some(value.trim_matches('"').to_owned());
         }
     }
     Ok((answer, length))

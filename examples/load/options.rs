@@ -1,6 +1,6 @@
 //! The command line.
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 /// What to send, and how.
 #[derive(Debug, Clone, Parser)]
@@ -8,14 +8,17 @@ use clap::Parser;
     clippy::struct_excessive_bools,
     reason = "each is a flag of the command line"
 )]
-#[command(about = "Loads a jumar server on this machine through its native API")]
+#[command(about = "Loads a jumar server on this machine")]
 pub(crate) struct Options {
     /// The server; loopback only.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub(crate) url: String,
-    /// The base path of the native API.
-    #[arg(long, default_value = "/v1/uploads")]
-    pub(crate) base: String,
+    /// How it is spoken to. tus takes its chunks in order, so it goes with neither --parallel nor --shuffle.
+    #[arg(long, value_enum, default_value_t = Protocol::Native)]
+    pub(crate) protocol: Protocol,
+    /// The protocol's base path, where it is not the default.
+    #[arg(long)]
+    pub(crate) base: Option<String>,
     /// How many uploads in all.
     #[arg(long, default_value_t = 1)]
     pub(crate) uploads: u64,
@@ -58,6 +61,33 @@ pub(crate) struct Options {
     /// Print one JSON object instead of lines.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A protocol of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    /// Sessions and Content-Range.
+    Native,
+    /// tus 1.0.0.
+    Tus,
+}
+
+impl Options {
+    /// The protocol's base path.
+    pub(crate) fn base(&self) -> &str {
+        let default = match self.protocol {
+            Protocol::Native => "/v1/uploads",
+            Protocol::Tus => "/files",
+        };
+        self.base.as_deref().unwrap_or(default)
+    }
+
+    /// What does not go together, if anything.
+    pub(crate) fn conflict(&self) -> Option<&'static str> {
+        let in_order = self.parallel <= 1 && !self.shuffle;
+        (self.protocol == Protocol::Tus && !in_order)
+            .then_some("tus goes with neither --parallel nor --shuffle")
+    }
 }
 
 /// Parses `25`, `25B`, `16KiB`, `8 MiB`, `2GiB`.

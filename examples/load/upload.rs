@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use crate::Load;
 use crate::content::Dice;
 use crate::http::{Answer, Connection};
+use crate::options::Protocol;
 use crate::report::Kind;
 
 /// How often a request is repeated before the upload counts as failed.
@@ -19,6 +20,9 @@ const ATTEMPTS: u32 = 50;
 const STRETCH: u64 = 1 << 20;
 /// How often a second a limited connection sends.
 const BEATS: u64 = 4;
+
+/// What every request of tus says.
+const TUS: &str = "Tus-Resumable: 1.0.0\r\n";
 
 /// What one of the uploads at once needs: its connections, kept from upload to upload.
 pub(crate) struct Worker<'a> {
@@ -65,11 +69,15 @@ impl<'a> Worker<'a> {
         if load.options.no_complete {
             return Ok(());
         }
-        let object = self.complete(&session).await?;
+        let told = match load.options.protocol {
+            Protocol::Native => self.complete(&session).await?,
+            // It was completed with its last byte; its tag is its SHA-256.
+            Protocol::Tus if own.is_some() => self.look(&session).await?,
+            Protocol::Tus => None,
+        };
         if let Some(own) = own {
             let own = own.await.map_err(io::Error::other)?;
-            let told = object["object"]["digest"]["sha-256"].as_str();
-            if told != Some(own.as_str()) {
+            if told.as_ref() != Some(&own) {
                 load.stats.wrong();
                 return Err(io::Error::other(format!(
                     "the digest is {told:?}, sent was {own}"
@@ -82,20 +90,33 @@ impl<'a> Worker<'a> {
 
     async fn create(&mut self, number: u64) -> io::Result<Session> {
         let load = self.load;
-        let body = format!(
-            r#"{{"filename":"load-{number}.bin","length":{}}}"#,
-            load.options.size
-        );
-        let headers = "Content-Type: application/json\r\n";
+        let size = load.options.size;
+        let (headers, body) = match load.options.protocol {
+            Protocol::Native => (
+                "Content-Type: application/json\r\n".to_owned(),
+                format!(r#"{{"filename":"load-{number}.bin","length":{size}}}"#),
+            ),
+            Protocol::Tus => (format!("{TUS}Upload-Length: {size}\r\n"), String::new()),
+        };
         let connection = &mut self.connections[0];
         let call = Call {
             kind: Kind::Create,
             method: "POST",
-            path: &load.options.base,
-            headers,
+            path: load.options.base(),
+            headers: &headers,
             body: body.as_bytes(),
         };
         let answer = repeat(load, connection, &call).await?;
+        if load.options.protocol == Protocol::Tus {
+            let path = answer.location;
+            let path = path.ok_or_else(|| io::Error::other("the creation has no Location"))?;
+            let headers = TUS.to_owned();
+            return Ok(Session {
+                number,
+                path,
+                headers,
+            });
+        }
         let told = answer.json()?;
         let text = |name: &str| {
             told[name]
@@ -105,7 +126,7 @@ impl<'a> Worker<'a> {
         };
         let path = match answer.location.as_deref() {
             Some(location) if location.starts_with('/') => location.to_owned(),
-            _ => format!("{}/{}", load.options.base, text("upload_id")?),
+            _ => format!("{}/{}", load.options.base(), text("upload_id")?),
         };
         Ok(Session {
             number,
@@ -114,7 +135,8 @@ impl<'a> Worker<'a> {
         })
     }
 
-    async fn complete(&mut self, session: &Session) -> io::Result<serde_json::Value> {
+    /// Completes it; returns its SHA-256.
+    async fn complete(&mut self, session: &Session) -> io::Result<Option<String>> {
         let path = format!("{}/complete", session.path);
         loop {
             let connection = &mut self.connections[0];
@@ -127,10 +149,24 @@ impl<'a> Worker<'a> {
             };
             let answer = repeat(self.load, connection, &call).await?;
             if answer.status != 202 {
-                return answer.json();
+                let told = answer.json()?;
+                let digest = told["object"]["digest"]["sha-256"].as_str();
+                return Ok(digest.map(str::to_owned));
             }
             wait(&answer).await;
         }
+    }
+
+    /// Reads the first byte of a completed upload; returns its tag.
+    async fn look(&mut self, session: &Session) -> io::Result<Option<String>> {
+        let call = Call {
+            kind: Kind::Status,
+            method: "GET",
+            path: &session.path,
+            headers: "Range: bytes=0-0\r\n",
+            body: b"",
+        };
+        Ok(repeat(self.load, &mut self.connections[0], &call).await?.etag)
     }
 }
 
@@ -248,16 +284,21 @@ async fn missing(
     range: &Range<u64>,
     sent: u64,
 ) -> io::Result<Vec<Range<u64>>> {
+    let tus = load.options.protocol == Protocol::Tus;
     let call = Call {
         kind: Kind::Status,
-        method: "GET",
+        method: if tus { "HEAD" } else { "GET" },
         path: &session.path,
         headers: &session.headers,
         body: b"",
     };
     let answer = repeat(load, connection, &call).await?;
-    let told = answer.json()?;
-    let received = told["received"].as_array().cloned().unwrap_or_default();
+    let received = if tus {
+        vec![serde_json::json!([0, answer.offset])]
+    } else {
+        let told = answer.json()?;
+        told["received"].as_array().cloned().unwrap_or_default()
+    };
     let mut missing = Vec::new();
     let mut at = range.start;
     for have in &received {
@@ -290,17 +331,30 @@ async fn head(
     session: &Session,
     range: &Range<u64>,
 ) -> io::Result<()> {
-    let headers = format!(
-        "{}Content-Range: bytes {}-{}/{}\r\n",
-        session.headers,
-        range.start,
-        range.end - 1,
-        load.options.size
-    );
-    let path = format!("{}/chunk", session.path);
+    let (method, path, headers) = match load.options.protocol {
+        Protocol::Native => (
+            "PUT",
+            format!("{}/chunk", session.path),
+            format!(
+                "{}Content-Range: bytes {}-{}/{}\r\n",
+                session.headers,
+                range.start,
+                range.end - 1,
+                load.options.size
+            ),
+        ),
+        Protocol::Tus => (
+            "PATCH",
+            session.path.clone(),
+            format!(
+                "{TUS}Content-Type: application/offset+octet-stream\r\nUpload-Offset: {}\r\n",
+                range.start
+            ),
+        ),
+    };
     let length = range.end - range.start;
     if connection
-        .head("PUT", &path, &headers, length)
+        .head(method, &path, &headers, length)
         .await
         .is_ok()
     {
@@ -308,7 +362,7 @@ async fn head(
     }
     // A kept connection that the server closed meanwhile: once more on a new one.
     connection.cut();
-    connection.head("PUT", &path, &headers, length).await
+    connection.head(method, &path, &headers, length).await
 }
 
 /// Sends `length` bytes of the upload's file from `start` on, at the rate that is wanted.

@@ -1,22 +1,21 @@
 //! Interim answers of HTTP/1.1: heads with a status of 1xx, sent ahead of a request's answer.
 //!
-//! hyper has no call for them, so [`InterimIo`] puts them on the wire beside it, where one message has ended and the next has
+//! hyper has no call for them, so the IO object puts them on the wire beside it, where one message has ended and the next has
 //! not begun:
 //!
 //! - A head is begun in `poll_flush` alone. hyper flushes its IO object only when its own buffer is empty, and whenever the
 //!   connection's task has run, so a head that wakes the task goes out at once. `poll_write` is no place to begin one, also
-//!   when nothing was written since the last flush: an earlier answer to a client that reads slowly may still be waiting in
-//!   hyper's buffer.
+//!   when nothing was written since the last flush: an earlier answer may still be waiting in hyper's buffer.
 //! - A head that is begun is finished before any byte of hyper's follows it.
-//! - Only a request whose handler runs has heads. Everything that hyper wrote until then are whole messages: it takes up a
-//!   request when the answer before is in its buffer to the end, and writes `100 Continue` in one piece.
+//! - Only a request whose handler runs has heads. hyper takes a request up when the answer before is in its buffer to the
+//!   end, and writes `100 Continue` in one piece; so when the buffer is empty, all that went out is whole messages.
 //! - The heads that were not begun are dropped when the handler is done, before hyper sees the answer.
 //!
-//! This needs hyper's `pipeline_flush` to be off, which it is unless asked for. HTTP/1.0 has no interim answers, and on HTTP/2
-//! they would be hyper's own to frame; requests of these have no handle.
+//! This needs hyper's `pipeline_flush` to be off, which it is unless asked for. Requests of HTTP/1.0 have no handle, since it
+//! has no interim answers, and those of HTTP/2 have none, since its frames are hyper's alone.
 //!
 //! An error while writing a head is not told to hyper, which would end the connection: what a client that has gone had sent
-//! before is still to be read. hyper meets the same error when it has something to write itself.
+//! before is still to be read. hyper meets the error when it has something to write itself.
 
 use std::convert::Infallible;
 use std::io;

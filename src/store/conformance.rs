@@ -3,6 +3,8 @@
 //! Made for tests of this crate and of others' stores; it panics where a store is wrong. Each call of [`suite`] uses names of
 //! its own and removes what it made, so it can run on a store that is in use.
 
+mod copies;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,11 +30,14 @@ pub async fn suite(store: &dyn Store) {
         Shape::InPlace(files) => {
             staged_files(store, files).await;
             publishing(store, files).await;
+            copies::into_files(store, files).await;
         }
         Shape::Parts(parts) => {
             whole_objects(store, parts).await;
             multipart(store, parts).await;
             replaced_parts(store, parts).await;
+            copies::into_parts(store, parts).await;
+            copies::of_nothing(store, parts).await;
             ended_uploads(store, parts).await;
             listings(parts).await;
         }

@@ -470,6 +470,8 @@ mod tests {
             assert_eq!(store.head(&key).await.unwrap(), None);
             assert!(store.read(&key, None).await.is_err());
             let id = UploadId::generate();
+            let copied = store.copy_in(id, Offset(0), &key, Length(6)).await;
+            assert!(copied.is_err());
             InPlace::open(&store, id).await.unwrap();
             let refused = store.publish(id, &key, Length(0)).await;
             assert!(matches!(refused, Err(StoreError::Taken)), "{refused:?}");
@@ -495,6 +497,8 @@ mod tests {
             store.delete(&key).await,
             Err(StoreError::Unavailable(_))
         ));
+        let copied = store.copy_in(UploadId::generate(), Offset(0), &key, Length(0));
+        assert!(matches!(copied.await, Err(StoreError::Unavailable(_))));
         assert!(store.ping().await.is_err());
     }
 

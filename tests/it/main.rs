@@ -17,4 +17,5 @@ mod engine;
 mod http;
 mod ietf;
 mod store;
+mod store_copies;
 mod store_s3;

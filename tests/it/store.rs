@@ -33,7 +33,9 @@ async fn wrapped_stores_conform_in_both_shapes() {
     let s3 = Arc::new(server.store().await);
     let timed = Arc::new(Hooked::new(s3, Measured));
     suite(&Hooked::new(timed, faults.clone())).await;
-    assert!(faults.count(Call::WriteAt) > 0 && faults.count(Call::PutPart) > 0);
+    for call in [Call::WriteAt, Call::CopyIn, Call::PutPart, Call::CopyPart] {
+        assert!(faults.count(call) > 0, "{call:?}");
+    }
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ use super::s3_control::Control;
 
 /// Parts but the last have to be this large.
 const MIN_PART: u64 = 5 * 1024 * 1024;
+/// No part may be larger than this, put or copied.
+const MAX_PART: u64 = 5 * 1024 * 1024 * 1024;
 
 /// Cheap to clone; clones are the same store.
 #[derive(Debug, Clone)]
@@ -237,12 +239,28 @@ impl Backend {
         let other = match upload.algorithm.as_deref() {
             Some("CRC64NVME") => claimed.crc32c.is_some(),
             Some(_) => claimed.crc64.is_some(),
-            None => false,
+            None => claimed.crc64.is_some() || claimed.crc32c.is_some(),
         };
         if other {
             return Err(s3_error!(InvalidRequest, "the upload has another checksum"));
         }
         Ok(())
+    }
+
+    /// Keeps a part, in place of one that was there; its tag.
+    fn keep_part(&self, name: &(String, String), number: i32, part: Arrived) -> S3Result<ETag> {
+        let etag = hex::encode(part.md5);
+        let mut state = self.state();
+        let upload = state.uploads.get_mut(name);
+        let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
+        let part = Part_ {
+            piece: part.piece,
+            etag: etag.clone(),
+            crc64: part.crc64,
+            crc32c: part.crc32c,
+        };
+        upload.parts.insert(number, part);
+        Ok(ETag::Strong(etag))
     }
 
     fn check_completion(
@@ -336,6 +354,26 @@ fn refuse_existing(state: &State, key: &str, condition: Option<&ETagCondition>) 
         return Err(s3_error!(PreconditionFailed));
     }
     Ok(())
+}
+
+/// Which bytes of a source of this size a copy is made of.
+fn copied_range(asked: Option<&str>, size: u64) -> S3Result<std::ops::Range<u64>> {
+    let range = match asked {
+        None => 0..size,
+        Some(_) if size <= MIN_PART => {
+            return Err(s3_error!(InvalidRequest, "too small a source for a range"));
+        }
+        Some(asked) => asked
+            .strip_prefix("bytes=")
+            .and_then(|range| range.split_once('-'))
+            .and_then(|(first, last)| Some(first.parse().ok()?..last.parse::<u64>().ok()? + 1))
+            .filter(|range| range.start < range.end && range.end <= size)
+            .ok_or_else(|| s3_error!(InvalidArgument, "no such range of {size} bytes"))?,
+    };
+    if range.end - range.start > MAX_PART {
+        return Err(s3_error!(InvalidRequest, "too large a source"));
+    }
+    Ok(range)
 }
 
 /// The bytes from `start` on, of the pieces one after the other.
@@ -548,22 +586,47 @@ impl S3 for Backend {
         let arrived = self
             .receive(input.body, input.content_length, &claimed)
             .await?;
-        let etag = hex::encode(arrived.md5);
-        let part = Part_ {
-            piece: arrived.piece,
-            etag: etag.clone(),
-            crc64: arrived.crc64,
-            crc32c: arrived.crc32c,
-        };
-        let mut state = self.state();
-        let upload = state.uploads.get_mut(&name);
-        let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
-        upload.parts.insert(input.part_number, part);
+        let etag = self.keep_part(&name, input.part_number, arrived)?;
         Ok(S3Response::new(UploadPartOutput {
-            e_tag: Some(ETag::Strong(etag)),
+            e_tag: Some(etag),
             checksum_crc64nvme: claimed.crc64,
             checksum_crc32c: claimed.crc32c,
             ..UploadPartOutput::default()
+        }))
+    }
+
+    async fn upload_part_copy(
+        &self,
+        request: S3Request<UploadPartCopyInput>,
+    ) -> S3Result<S3Response<UploadPartCopyOutput>> {
+        let input = request.input;
+        self.known(&input.bucket)?;
+        let name = (input.key, input.upload_id);
+        let algorithm = {
+            let state = self.state();
+            let upload = state.uploads.get(&name);
+            let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
+            upload.algorithm.clone()
+        };
+        let CopySource::Bucket { bucket, key, .. } = &input.copy_source else {
+            return Err(s3_error!(NotImplemented));
+        };
+        let source = self.object(bucket, key)?;
+        let range = copied_range(input.copy_source_range.as_deref(), source.size())?;
+        let copy = StreamingBlob::wrap(content(source.pieces, range));
+        let arrived = self.receive(Some(copy), None, &Claimed::default()).await?;
+        let of_kind =
+            |kind: &str, sum: &String| (algorithm.as_deref() == Some(kind)).then(|| sum.clone());
+        let mut result = CopyPartResult {
+            checksum_crc64nvme: of_kind("CRC64NVME", &arrived.crc64),
+            checksum_crc32c: of_kind("CRC32C", &arrived.crc32c),
+            last_modified: Some(now()),
+            ..CopyPartResult::default()
+        };
+        result.e_tag = Some(self.keep_part(&name, input.part_number, arrived)?);
+        Ok(S3Response::new(UploadPartCopyOutput {
+            copy_part_result: Some(result),
+            ..UploadPartCopyOutput::default()
         }))
     }
 

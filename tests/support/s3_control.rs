@@ -20,6 +20,7 @@ pub(crate) enum Op {
     ListParts,
     PutObject,
     UploadPart,
+    UploadPartCopy,
     Other,
 }
 
@@ -33,10 +34,12 @@ impl Op {
                 .any(|pair| pair.split('=').next() == Some(name))
         };
         let path = request.uri.path().trim_matches('/');
+        let copies = request.headers.contains_key("x-amz-copy-source");
         let on_bucket = !path.contains('/');
         match (request.method.as_str(), on_bucket) {
+            ("PUT", false) if has("partNumber") && copies => Self::UploadPartCopy,
             ("PUT", false) if has("partNumber") => Self::UploadPart,
-            ("PUT", false) if request.headers.contains_key("x-amz-copy-source") => Self::CopyObject,
+            ("PUT", false) if copies => Self::CopyObject,
             ("PUT", false) => Self::PutObject,
             ("POST", false) if has("uploads") => Self::CreateMultipartUpload,
             ("POST", false) if has("uploadId") => Self::CompleteMultipartUpload,

@@ -433,7 +433,7 @@ async fn a_client_that_reads_late_gets_whole_messages_and_is_read() {
     let (mut client, _connection) = connect(Router::new().route("/", post(handler)), 200);
     let request = b"POST / HTTP/1.1\r\ncontent-length: 10000\r\nconnection: close\r\n\r\n";
     client.write_all(request).await.unwrap();
-    soon(client.write_all(&[b'.'; 10_000])).await.unwrap();
+    soon(client.write_all(&vec![b'.'; 10_000])).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let statuses = statuses(&mut client).await;
     let (last, heads) = statuses.split_last().expect("an answer");
@@ -516,7 +516,7 @@ async fn keep_what_came_also_when_a_head_meets_a_broken_connection() {
     let mut client = TcpStream::connect(address).await.unwrap();
     let request = b"POST / HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n";
     client.write_all(request).await.unwrap();
-    client.write_all(&[b'.'; 100_000]).await.unwrap();
+    client.write_all(&vec![b'.'; 100_000]).await.unwrap();
     drop(client);
     assert_eq!(read.await, Ok(100_000));
 }

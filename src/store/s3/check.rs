@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_sdk_s3::types::MetadataDirective;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
@@ -19,13 +18,19 @@ use crate::model::{ByteRange, Length, PartNumber, StoreKey, UploadId};
 use crate::store::check::{Finding, Outcome};
 use crate::store::{About, MadeOf, Parts, Payload, Result, Store, StoreError};
 
-const TEXT: &[u8] = b"jumar was here";
+pub(super) const TEXT: &[u8] = b"jumar was here";
 
 /// What a probe for checksums writes to. One name for all, so that what a crash leaves is overwritten by the next.
 const PROBE_KEY: &str = "jumar-checksum-probe";
 
-fn payload(bytes: &'static [u8]) -> Payload {
+pub(super) fn payload(bytes: &'static [u8]) -> Payload {
     Payload::Memory(Arc::new([Bytes::from_static(bytes)]))
+}
+
+/// As large as a part that is not the last has to be.
+pub(super) fn large_payload() -> Payload {
+    let bytes = vec![b'j'; usize::try_from(MIN_PART_BYTES).unwrap_or(0)];
+    Payload::Memory(Arc::new([Bytes::from(bytes)]))
 }
 
 #[async_trait]
@@ -127,6 +132,7 @@ impl S3Store {
             "store.s3.checksum = \"none\" or store.s3.equal_parts = true",
             self.try_multipart(&key, &about).await,
         ));
+        findings.push(self.try_copied_part(&key, &about).await);
         findings.push(needed(
             "list and abort multipart uploads",
             "the permissions to list the bucket's multipart uploads and to abort them",
@@ -199,42 +205,13 @@ impl S3Store {
         }
     }
 
-    async fn try_copy(&self, key: &StoreKey) -> Finding {
-        let target = format!("{}-copy", self.full(key));
-        let copied = self
-            .client
-            .copy_object()
-            .bucket(&self.config.bucket)
-            .key(&target)
-            .copy_source(self.as_source(key))
-            .metadata_directive(MetadataDirective::Copy)
-            .send()
-            .await
-            .map_err(|error| Failure::of(&error));
-        let _ = self
-            .client
-            .delete_object()
-            .bucket(&self.config.bucket)
-            .key(&target)
-            .send()
-            .await;
-        Finding {
-            what: "copy on the store's side",
-            outcome: match copied {
-                Ok(_) => Outcome::Works(String::new()),
-                Err(failure) => Outcome::Without(format!("{failure}; not needed with {{id}} keys")),
-            },
-        }
-    }
-
     async fn try_multipart(&self, key: &StoreKey, about: &About) -> Result<String> {
-        let first = Bytes::from(vec![b'j'; usize::try_from(MIN_PART_BYTES).unwrap_or(0)]);
         let end = MIN_PART_BYTES + TEXT.len() as u64;
         let ranges = [
             ByteRange::new(0, MIN_PART_BYTES).expect("a part is not empty"),
             ByteRange::new(MIN_PART_BYTES, end).expect("the text is not empty"),
         ];
-        let payloads = [Payload::Memory(Arc::new([first])), payload(TEXT)];
+        let payloads = [large_payload(), payload(TEXT)];
         let upload = self.begin(key, about, MadeOf::Parts).await?;
         let attempt = async {
             let mut parts = Vec::new();
@@ -254,10 +231,10 @@ impl S3Store {
             Err(error) => Err(error),
         };
         let _ = self.delete(key).await;
-        match (found?, self.sum(&payload(TEXT), MadeOf::Parts).await?) {
-            (Some(found), sum) if found.size == Length(end) => Ok(sum.map_or_else(
+        match (found?, self.checksum.get(self).await?) {
+            (Some(found), kind) if found.size == Length(end) => Ok(kind.map_or_else(
                 || "without a checksum".into(),
-                |(kind, _)| format!("with {}", kind.name()),
+                |kind| format!("with {}", kind.name()),
             )),
             _ => Err(StoreError::Changed("the object is not what was put".into())),
         }

@@ -1,9 +1,9 @@
 //! A bucket: parts are put whole and put together by the store.
 //!
 //! Owns the objects and multipart uploads under one prefix of one bucket. What goes in carries a checksum that the store
-//! verifies, if it can (`checksum.rs`), and the name of its upload, so that it is recognised again. Bodies are neither copied nor
-//! hashed for their signature (`body.rs`). Needs permission to list the bucket: without it S3 does not tell "no such
-//! object" from "no access".
+//! verifies, if it can (`checksum.rs`), and the name of its upload, so that it is recognised again. What is copied on the
+//! store's side (`copy.rs`) carries no checksum. Bodies are neither copied nor hashed for their signature (`body.rs`). Needs
+//! permission to list the bucket: without it S3 does not tell "no such object" from "no access".
 
 mod body;
 mod check;
@@ -76,15 +76,6 @@ impl S3Store {
         })
     }
 
-    /// The checksum to send with a payload.
-    async fn sum(&self, payload: &Payload, of: MadeOf) -> Result<Option<Sum>> {
-        let kind = self.kind_of(of).await?;
-        match kind {
-            Some(kind) => Ok(Some((kind, checksum::compute(kind, payload).await?))),
-            None => Ok(None),
-        }
-    }
-
     /// Whether a call that failed with a checksum is worth repeating without.
     fn goes_without(&self, failure: &Failure) -> bool {
         let goes = self.checksum.is_auto() && failure.is_about_an_option();
@@ -109,17 +100,20 @@ impl S3Store {
         }
     }
 
-    /// Puts a payload with its checksum, or without where the store refuses what it took before. The tag, and the checksum
-    /// that the store is known to have verified.
+    /// Puts a payload with its checksum of that kind, or without where the store refuses what it took before. The tag, and
+    /// the checksum that the store is known to have verified.
     async fn put_verified(
         &self,
         key: &StoreKey,
         place: Place<'_>,
         payload: &Payload,
-        of: MadeOf,
+        kind: Option<PartChecksum>,
     ) -> Result<(String, Option<Sum>)> {
         let key = self.full(key);
-        let mut sum = self.sum(payload, of).await?;
+        let mut sum = match kind {
+            Some(kind) => Some((kind, checksum::compute(kind, payload).await?)),
+            None => None,
+        };
         let mut put = self.put_once(&key, place, payload, sum.as_ref()).await;
         if let Err(failure) = &put
             && sum.is_some()
@@ -190,8 +184,8 @@ impl Parts for S3Store {
 
     async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Put> {
         let place = Place::Object(Some(about));
-        let put = self.put_verified(key, place, &payload, MadeOf::Parts);
-        let (etag, checksum) = put.await?;
+        let kind = self.checksum.get(self).await?;
+        let (etag, checksum) = self.put_verified(key, place, &payload, kind).await?;
         Ok(Put { etag, checksum })
     }
 
@@ -222,7 +216,8 @@ impl Parts for S3Store {
         of: MadeOf,
     ) -> Result<PartReceipt> {
         let place = Place::Part(&upload.0, number);
-        let (etag, checksum) = self.put_verified(key, place, &payload, of).await?;
+        let kind = self.kind_of(of).await?;
+        let (etag, checksum) = self.put_verified(key, place, &payload, kind).await?;
         Ok(PartReceipt {
             number,
             range,

@@ -33,7 +33,7 @@ async fn appended(
 }
 
 #[track_caller]
-fn expect_order(result: Result<u64, EngineError>, expected: u64) {
+fn expect_order(result: &Result<u64, EngineError>, expected: u64) {
     assert!(
         matches!(result, Err(EngineError::OutOfOrder { expected: found }) if found.get() == expected),
         "{result:?}"
@@ -45,17 +45,17 @@ async fn a_body_is_appended_at_the_end_and_nowhere_else() {
     for rig in both().await {
         let bytes = noise(100_000, 1);
         let session = rig.create(Some(100_000)).await;
-        expect_order(appended(&rig, &session, 1, &bytes[1..]).await, 0);
+        expect_order(&appended(&rig, &session, 1, &bytes[1..]).await, 0);
         assert_eq!(appended(&rig, &session, 0, &bytes[..50]).await.unwrap(), 50);
         for wrong in [0, 49, 51, 99_999] {
-            expect_order(appended(&rig, &session, wrong, b"x").await, 50);
-            expect_order(appended(&rig, &session, wrong, b"").await, 50);
+            expect_order(&appended(&rig, &session, wrong, b"x").await, 50);
+            expect_order(&appended(&rig, &session, wrong, b"").await, 50);
         }
         assert_eq!(appended(&rig, &session, 50, b"").await.unwrap(), 50);
         let end = appended(&rig, &session, 50, &bytes[50..]).await;
         assert_eq!(end.unwrap(), 100_000);
         rig.expect_whole(&session, &bytes).await;
-        expect_order(appended(&rig, &session, 50, &bytes[50..]).await, 100_000);
+        expect_order(&appended(&rig, &session, 50, &bytes[50..]).await, 100_000);
         assert_eq!(
             appended(&rig, &session, 100_000, b"").await.unwrap(),
             100_000
@@ -81,8 +81,8 @@ async fn one_writer_an_append_displaces_what_hangs_and_goes_on_behind_its_bytes(
         })
         .await;
         // One that cannot fit displaces nobody.
-        expect_order(appended(&rig, &session, 0, &bytes).await, 6 * MIB);
-        expect_order(appended(&rig, &session, 7 * MIB, b"x").await, 6 * MIB);
+        expect_order(&appended(&rig, &session, 0, &bytes).await, 6 * MIB);
+        expect_order(&appended(&rig, &session, 7 * MIB, b"x").await, 6 * MIB);
         assert!(!old.is_finished());
         let begun = Instant::now();
         let end = appended(&rig, &session, 6 * MIB, &bytes[6 * MIB as usize..]).await;
