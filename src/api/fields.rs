@@ -21,7 +21,7 @@ pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest")
 pub const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
 const MAX_FILENAME_BYTES: usize = 1024;
-const MAX_MEDIA_TYPE_BYTES: usize = 255;
+const MAX_CONTENT_TYPE_BYTES: usize = 255;
 
 /// RFC 9110, section 5.6.7: IMF-fixdate.
 const HTTP_DATE: &[BorrowedFormatItem<'_>] = format_description!(
@@ -110,6 +110,42 @@ pub fn digest_field(headers: &HeaderMap, name: &HeaderName) -> Result<Digests, P
     Ok(digests)
 }
 
+/// A file's name, if it is one that can be kept and given back.
+pub fn checked_filename(name: String) -> Result<String, Problem> {
+    if name.len() > MAX_FILENAME_BYTES {
+        return Err(Problem::bad_request(format!(
+            "filename may have at most {MAX_FILENAME_BYTES} bytes"
+        )));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(Problem::bad_request(
+            "filename may have no control characters",
+        ));
+    }
+    Ok(name)
+}
+
+/// Whether content can be answered with it as its media type.
+#[must_use]
+pub fn is_media_type(name: &str) -> bool {
+    // The parser takes `*` as a type, which stands for several and is none.
+    name.len() <= MAX_CONTENT_TYPE_BYTES
+        && HeaderValue::from_str(name).is_ok()
+        && name
+            .parse::<mime::Mime>()
+            .is_ok_and(|mime| mime.type_() != mime::STAR && mime.subtype() != mime::STAR)
+}
+
+/// A moment as an HTTP date, to the second.
+#[must_use]
+pub fn http_date(at: Timestamp) -> HeaderValue {
+    let text = at
+        .to_utc()
+        .format(HTTP_DATE)
+        .expect("every part of the format is there");
+    HeaderValue::try_from(text).expect("a date is ASCII")
+}
+
 /// Digests as a digest field of RFC 9530 has them.
 #[must_use]
 pub fn digest_value(digests: &Digests) -> HeaderValue {
@@ -124,48 +160,6 @@ pub fn digest_value(digests: &Digests) -> HeaderValue {
         })
         .collect();
     HeaderValue::try_from(members.join(", ")).expect("names and base64 are ASCII")
-}
-
-/// Refuses a file's name that is too long or would do something to a terminal.
-pub fn check_filename(name: &str) -> Result<(), Problem> {
-    if name.len() > MAX_FILENAME_BYTES {
-        return Err(Problem::bad_request(format!(
-            "filename may have at most {MAX_FILENAME_BYTES} bytes"
-        )));
-    }
-    if name.chars().any(char::is_control) {
-        return Err(Problem::bad_request(
-            "filename may have no control characters",
-        ));
-    }
-    Ok(())
-}
-
-/// Refuses what is no media type. `field` is what the client calls it.
-pub fn check_media_type(field: &str, name: &str) -> Result<(), Problem> {
-    // The parser takes `*` as a type, which stands for several and is none.
-    let sound = name.len() <= MAX_MEDIA_TYPE_BYTES
-        && HeaderValue::from_str(name).is_ok()
-        && name
-            .parse::<mime::Mime>()
-            .is_ok_and(|mime| mime.type_() != mime::STAR && mime.subtype() != mime::STAR);
-    if sound {
-        Ok(())
-    } else {
-        Err(Problem::bad_request(format!(
-            "{field} has to be a media type, as in image/jpeg"
-        )))
-    }
-}
-
-/// A moment as an HTTP date, to the second.
-#[must_use]
-pub fn http_date(at: Timestamp) -> HeaderValue {
-    let text = at
-        .to_utc()
-        .format(HTTP_DATE)
-        .expect("every part of the format is there");
-    HeaderValue::try_from(text).expect("a date is ASCII")
 }
 
 /// `Content-Disposition: attachment` with a file's name (RFC 6266), for old readers in quotes and in full as RFC 8187 has it.

@@ -10,7 +10,7 @@ use super::disposition::filename;
 use super::fields::{REPR_DIGEST, UPLOAD_LENGTH, integer};
 use super::problem::{PARTIAL_UPLOAD, inconsistent_length, not_partial_upload};
 use crate::api::error::{Code, Problem, UPLOAD_OFFSET};
-use crate::api::fields::{check_filename, check_media_type, content_digests, digest_field};
+use crate::api::fields::{checked_filename, content_digests, digest_field, is_media_type};
 use crate::engine::{Complete, Create, NewRole, Write};
 use crate::model::digest::Digests;
 use crate::model::upload::{Declared, Protocol};
@@ -166,19 +166,21 @@ fn declared(headers: &HeaderMap) -> Result<Declared, Problem> {
     let filename = headers
         .get(CONTENT_DISPOSITION)
         .and_then(|field| std::str::from_utf8(field.as_bytes()).ok())
-        .and_then(filename);
-    if let Some(name) = &filename {
-        check_filename(name)?;
-    }
+        .and_then(filename)
+        .map(checked_filename)
+        .transpose()?;
     let content_type = match headers.get(CONTENT_TYPE) {
         None => None,
         // That is what the request carries, not what the file is.
         Some(_) if is_partial_upload(headers) => None,
-        Some(name) => {
-            let name = name.to_str().unwrap_or_default();
-            check_media_type("Content-Type", name)?;
-            Some(name.to_owned())
-        }
+        Some(name) => match name.to_str() {
+            Ok(name) if is_media_type(name) => Some(name.to_owned()),
+            _ => {
+                return Err(Problem::bad_request(
+                    "Content-Type has to be a media type, as in image/jpeg",
+                ));
+            }
+        },
     };
     Ok(Declared {
         filename,

@@ -1,9 +1,12 @@
 //! From outcomes of the engine to answers. Pure.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures_util::stream;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -219,6 +222,10 @@ fn id_value(id: UploadId) -> HeaderValue {
 
 fn empty(status: StatusCode) -> Response {
     let mut response = Response::new(Body::empty());
+    if status == StatusCode::NO_CONTENT {
+        // axum would tell the length of a body that it knows, and a 204 must not have Content-Length.
+        *response.body_mut() = Body::from_stream(stream::empty::<Result<Bytes, Infallible>>());
+    }
     *response.status_mut() = status;
     response
         .headers_mut()

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::content_range::{self, ContentRange, mismatch};
 use crate::api::error::{Code, Problem};
-use crate::api::fields::{check_filename, check_media_type, content_digests};
+use crate::api::fields::{checked_filename, content_digests, is_media_type};
 use crate::engine::{Complete, Create, IdempotencyKey, NewRole, Write};
 use crate::model::digest::Digests;
 use crate::model::upload::{Declared, Protocol};
@@ -79,17 +79,21 @@ pub(super) fn create(headers: &HeaderMap, body: &[u8]) -> Result<Create, Problem
     let idempotency = idempotency_key(headers)?;
     let json: CreateJson = json(headers, body)?;
     let filename = json.filename.filter(|name| !name.is_empty());
-    if let Some(name) = &filename {
-        check_filename(name)?;
-    }
+    let filename = filename.map(checked_filename).transpose()?;
     let metadata_bytes: usize = json.metadata.iter().map(|(k, v)| k.len() + v.len()).sum();
     if metadata_bytes > MAX_METADATA_BYTES {
         return Err(Problem::bad_request(format!(
             "metadata may have at most {MAX_METADATA_BYTES} bytes in all"
         )));
     }
-    if let Some(name) = &json.content_type {
-        check_media_type("content_type", name)?;
+    if json
+        .content_type
+        .as_deref()
+        .is_some_and(|name| !is_media_type(name))
+    {
+        return Err(Problem::bad_request(
+            "content_type has to be a media type, as in image/jpeg",
+        ));
     }
     Ok(Create {
         protocol: Protocol::Native,

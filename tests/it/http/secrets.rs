@@ -105,7 +105,10 @@ async fn sealed_keys_are_in_no_log_no_figure_and_no_answer_but_incidents_are_in_
         .finish();
     tracing::subscriber::set_global_default(subscriber).expect("the only one");
     for server in both().await {
-        let (secrets, said) = all_operations(&server).await;
+        let (mut secrets, mut said) = all_operations(&server).await;
+        let ietf = crate::ietf::secrets::all_operations(&server).await;
+        secrets.extend(ietf.0);
+        said.push_str(&ietf.1);
         let upload = server.completed(json!({}), b"123").await;
         server
             .faults

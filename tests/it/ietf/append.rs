@@ -11,7 +11,12 @@ async fn a_part_says_how_far_it_got() {
         let url = client.begun(b"123").await;
         let answer = client.append(&url, 3, false, b"45").await;
         insta::allow_duplicates! {
-            insta::assert_snapshot!(shown(&answer), @"");
+            insta::assert_snapshot!(shown(&answer), @r#"
+            204
+            cache-control: no-store
+            upload-complete: ?0
+            upload-offset: 5
+            "#);
         }
     }
 }
@@ -23,7 +28,18 @@ async fn the_last_part_gets_the_final_answer() {
         let url = client.begun(b"123").await;
         let answer = client.append(&url, 3, true, b"45").await;
         insta::allow_duplicates! {
-            insta::assert_snapshot!(shown(&answer), @"");
+            insta::assert_snapshot!(shown(&answer), @r#"
+            201
+            cache-control: no-store
+            content-length: 399
+            content-type: application/json
+            repr-digest: sha-256=:WZRHGrsBESr8wYFZ9sx0tPURuZgG2lmzyvWpwXPKz8U=:
+            upload-complete: ?1
+            upload-id: <id>
+            upload-offset: 5
+
+            {"upload_id":"<id>","object":{"key":"<id>","size":5,"content_type":null,"digest":{"sha-256":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"},"etag":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5","url":"/resumable/<handle>","verified":true}}
+            "#);
         }
         assert_eq!(client.get(&url).await.body, b"12345");
     }
@@ -107,7 +123,14 @@ async fn more_than_the_length_ends_the_upload() {
         let announced = client.begun_of(10, b"12345").await;
         let answer = client.append(&announced, 5, false, b"678901").await;
         insta::allow_duplicates! {
-            insta::assert_snapshot!(shown(&answer), @"");
+            insta::assert_snapshot!(shown(&answer), @r#"
+            400
+            cache-control: no-store
+            content-length: 258
+            content-type: application/problem+json
+
+            {"code":"range_mismatch","detail":"the range ends at byte 11, beyond the upload's length of 10","expected_offset":5,"length":10,"status":400,"title":"The range does not fit","type":"https://iana.org/assignments/http-problem-types#inconsistent-upload-length"}
+            "#);
         }
         let endless = client.begun_of(10, b"12345").await;
         let fields = [("Transfer-Encoding", "chunked")];
@@ -148,11 +171,18 @@ async fn a_full_offset_alone_completes_nothing() {
         assert_eq!(full.header("Upload-Complete"), Some("?0"));
         let head = client.head(&url).await;
         assert_eq!(head.expect(204).header("Upload-Complete"), Some("?0"));
-        assert_eq!((head.offset(), head.header("Upload-Length")), (5, Some("5")));
+        assert_eq!(
+            (head.offset(), head.header("Upload-Length")),
+            (5, Some("5"))
+        );
         client.get(&url).await.expect(204);
         let last = client.append(&url, 5, true, b"").await;
         assert_eq!(last.expect(201).header("Upload-Complete"), Some("?1"));
-        assert_eq!(client.get(&url).await.body, b"12345", "an empty one completes it");
+        assert_eq!(
+            client.get(&url).await.body,
+            b"12345",
+            "an empty one completes it"
+        );
     }
 }
 
@@ -173,7 +203,11 @@ async fn a_completed_upload_takes_nothing_more() {
             let answer = client.append(&url, offset, last, body).await;
             let json = expect_draft_problem(&answer, 400, "completed-upload");
             assert_eq!(json["code"], "upload_completed", "{offset} {last}");
-            assert_eq!(answer.header("Upload-Complete"), Some("?0"), "not its outcome");
+            assert_eq!(
+                answer.header("Upload-Complete"),
+                Some("?0"),
+                "not its outcome"
+            );
             assert_eq!(answer.offset(), 5);
         }
         assert_eq!(client.get(&url).await.body, b"12345");
@@ -212,14 +246,30 @@ async fn an_append_names_its_media_type_its_offset_and_whether_it_is_the_last() 
     let (offset, last) = (("Upload-Offset", "3"), ("Upload-Complete", "?1"));
     let plain = ("Content-Type", "application/octet-stream");
     for (fields, status, code) in [
-        ([plain, offset, last].as_slice(), 415, "unsupported_media_type"),
+        (
+            [plain, offset, last].as_slice(),
+            415,
+            "unsupported_media_type",
+        ),
         (&[offset, last], 415, "unsupported_media_type"),
         (&[PARTIAL, last], 400, "bad_request"),
         (&[PARTIAL, offset], 400, "bad_request"),
-        (&[PARTIAL, ("Upload-Offset", "three"), last], 400, "bad_request"),
-        (&[PARTIAL, ("Upload-Offset", "-3"), last], 400, "bad_request"),
+        (
+            &[PARTIAL, ("Upload-Offset", "three"), last],
+            400,
+            "bad_request",
+        ),
+        (
+            &[PARTIAL, ("Upload-Offset", "-3"), last],
+            400,
+            "bad_request",
+        ),
         (&[PARTIAL, offset, offset, last], 400, "bad_request"),
-        (&[PARTIAL, offset, ("Upload-Complete", "1")], 400, "bad_request"),
+        (
+            &[PARTIAL, offset, ("Upload-Complete", "1")],
+            400,
+            "bad_request",
+        ),
         (&[PARTIAL, offset, last, last], 400, "bad_request"),
     ] {
         let answer = client.call("PATCH", &url, fields, b"45").await;
@@ -251,7 +301,9 @@ async fn keep_what_came_when_an_append_is_cut_in_the_middle() {
         let head = client.head(&url).await;
         assert_eq!(head.expect(204).offset(), 6_000_000, "the prefix stays");
         assert_eq!(head.header("Upload-Complete"), Some("?0"));
-        let rest = client.append(&url, 6_000_000, true, &bytes[6_000_000..]).await;
+        let rest = client
+            .append(&url, 6_000_000, true, &bytes[6_000_000..])
+            .await;
         assert_eq!(rest.expect(201).offset(), bytes.len() as u64);
         assert!(client.get(&url).await.body == bytes);
     }
@@ -271,7 +323,7 @@ async fn one_writer_a_newer_append_displaces_an_older_one() {
         let displaced = older.answer().await;
         displaced.expect_problem(409, "displaced");
         assert_eq!(displaced.header("Connection"), Some("close"));
-        assert_eq!(displaced.offset(), 10);
+        assert!((5..=10).contains(&displaced.offset()), "{displaced:?}");
     }
 }
 

@@ -10,7 +10,10 @@ async fn an_upload_is_deactivated_and_nothing_is_left() {
         let url = client.begun(b"12345").await;
         let deleted = client.delete(&url).await;
         insta::allow_duplicates! {
-            insta::assert_snapshot!(shown(&deleted), @"");
+            insta::assert_snapshot!(shown(&deleted), @r#"
+            204
+            cache-control: no-store
+            "#);
         }
         assert_eq!(server.stored_files(), Vec::<String>::new());
         client.head(&url).await.expect(410);
@@ -46,7 +49,10 @@ async fn a_completed_upload_goes_with_its_object() {
         let client = newest(&server);
         let url = url_of(&client.create(true, b"12345").await);
         client.delete(&url).await.expect(204);
-        client.get(&url).await.expect_problem(410, "session_expired");
+        client
+            .get(&url)
+            .await
+            .expect_problem(410, "session_expired");
         assert_eq!(server.stored_files(), Vec::<String>::new());
     }
 }

@@ -17,7 +17,20 @@ async fn a_whole_upload_in_one_request_gets_the_final_answer() {
         ];
         let answer = client.create_with(true, &fields, b"12345").await;
         insta::allow_duplicates! {
-            insta::assert_snapshot!(shown(&answer), @"");
+            insta::assert_snapshot!(shown(&answer), @r#"
+            201
+            cache-control: no-store
+            content-length: 407
+            content-type: application/json
+            location: /resumable/<handle>
+            repr-digest: sha-256=:WZRHGrsBESr8wYFZ9sx0tPURuZgG2lmzyvWpwXPKz8U=:
+            upload-complete: ?1
+            upload-id: <id>
+            upload-limit: max-size=53687091200, min-size=0
+            upload-offset: 5
+
+            {"upload_id":"<id>","object":{"key":"<id>","size":5,"content_type":"text/plain","digest":{"sha-256":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"},"etag":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5","url":"/resumable/<handle>","verified":true}}
+            "#);
         }
         let url = url_of(&answer);
         assert_eq!(answer.json()["object"]["url"], url);
@@ -35,7 +48,16 @@ async fn a_part_gets_the_place_to_go_on_at() {
     for server in both().await {
         let answer = newest(&server).create(false, b"123").await;
         insta::allow_duplicates! {
-            insta::assert_snapshot!(shown(&answer), @"");
+            insta::assert_snapshot!(shown(&answer), @r#"
+            201
+            cache-control: no-store
+            content-length: 0
+            location: /resumable/<handle>
+            upload-complete: ?0
+            upload-id: <id>
+            upload-limit: max-size=53687091200, min-size=0, max-age=259200
+            upload-offset: 3
+            "#);
         }
     }
 }
@@ -59,7 +81,10 @@ async fn many_requests_make_one_upload() {
         let last = last.await;
         assert_eq!(last.expect(201).header("Upload-Complete"), Some("?1"));
         assert_eq!(last.offset(), bytes.len() as u64);
-        assert!(client.get(&url).await.body == bytes, "exactly what was sent");
+        assert!(
+            client.get(&url).await.body == bytes,
+            "exactly what was sent"
+        );
     }
 }
 
@@ -183,7 +208,15 @@ async fn what_is_too_large_is_refused_before_a_byte_is_sent() {
         let refused = expecting(client, fields).await.answer().await;
         assert_eq!(refused.informational, [0_u16; 0], "{fields:?}");
         insta::allow_duplicates! {
-            insta::assert_snapshot!(shown(&refused), @"");
+            insta::assert_snapshot!(shown(&refused), @r#"
+            413
+            cache-control: no-store
+            content-length: 150
+            content-type: application/problem+json
+            upload-limit: max-size=100, min-size=0
+
+            {"code":"upload_limit","detail":"at most 100 bytes are taken","max_size":100,"status":413,"title":"Too large","type":"urn:jumar:problem:upload_limit"}
+            "#);
         }
     }
     let open = server.running.engine().open_uploads().await;
@@ -191,8 +224,14 @@ async fn what_is_too_large_is_refused_before_a_byte_is_sent() {
     let url = client.begun(&[1; 90]).await;
     let more = client.append(&url, 90, false, &[1; 20]).await;
     more.expect_problem(413, "upload_limit");
-    assert_eq!(more.header("Upload-Limit"), Some("max-size=100, min-size=0"));
-    assert_eq!((more.offset(), more.header("Upload-Complete")), (90, Some("?0")));
+    assert_eq!(
+        more.header("Upload-Limit"),
+        Some("max-size=100, min-size=0")
+    );
+    assert_eq!(
+        (more.offset(), more.header("Upload-Complete")),
+        (90, Some("?0"))
+    );
     let fields = [("Transfer-Encoding", "chunked")];
     let mut endless = client.append_head(&url, 90, false, &fields).await;
     endless.send_coded(&[1; 20]).await.unwrap();
@@ -211,12 +250,23 @@ async fn options_tell_the_limits_and_the_media_type() {
     for path in ["/resumable", "/resumable/"] {
         let options = server.call("OPTIONS", path, &[], b"").await;
         insta::allow_duplicates! {
-            insta::assert_snapshot!(shown(&options), @"");
+            insta::assert_snapshot!(shown(&options), @r#"
+            204
+            accept-patch: application/partial-upload
+            allow: POST,PUT,PATCH,OPTIONS
+            cache-control: no-store
+            upload-limit: max-size=104857600, min-size=0, max-append-size=1048576, max-age=259200
+            "#);
         }
     }
     let url = newest(&server).begun(b"").await;
     let options = server.call("OPTIONS", &url, &[], b"").await;
-    insta::assert_snapshot!(shown(&options), @"");
+    insta::assert_snapshot!(shown(&options), @r#"
+    204
+    accept-patch: application/partial-upload
+    allow: GET,HEAD,PATCH,DELETE,OPTIONS
+    cache-control: no-store
+    "#);
 }
 
 #[tokio::test]

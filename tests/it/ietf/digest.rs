@@ -39,7 +39,11 @@ async fn a_wrong_digest_of_the_whole_fails_the_upload() {
         let at_last = client.append(&url, 3, true, b"45").await;
         for failed in [at_once, at_last] {
             failed.expect_problem(422, "digest_mismatch");
-            assert_eq!(failed.header("Upload-Complete"), Some("?1"), "it is the outcome");
+            assert_eq!(
+                failed.header("Upload-Complete"),
+                Some("?1"),
+                "it is the outcome"
+            );
             assert_eq!(failed.header("Upload-Offset"), None);
         }
         client.head(&url).await.expect(410);
@@ -96,7 +100,10 @@ async fn a_wanted_digest_is_given() {
     let fields = [("Want-Repr-Digest", "sha-256=9")];
     let done = newest(&server).create_with(true, &fields, b"12345").await;
     let expected = sha256(b"12345");
-    assert_eq!(done.expect(201).header("Repr-Digest"), Some(expected.as_str()));
+    assert_eq!(
+        done.expect(201).header("Repr-Digest"),
+        Some(expected.as_str())
+    );
     let conventional = server.call("PUT", "/resumable", &[], b"12345").await;
     assert_eq!(conventional.header("Repr-Digest"), Some(expected.as_str()));
 }

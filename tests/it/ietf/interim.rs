@@ -20,7 +20,12 @@ async fn the_place_is_told_before_a_byte_of_content() {
         let mut connection = client.send_head("POST", "/resumable", &fields).await;
         let interim = connection.interim().await;
         insta::allow_duplicates! {
-            insta::assert_snapshot!(shown(&interim), @"");
+            insta::assert_snapshot!(shown(&interim), @r#"
+            104
+            location: /resumable/<handle>
+            upload-draft-interop-version: 8
+            upload-limit: max-size=53687091200, min-size=0, max-age=259200
+            "#);
         }
         let url = url_of(&interim);
         connection.send(b"12345").await.unwrap();
@@ -103,7 +108,9 @@ async fn http_1_0_is_never_told() {
 async fn a_refused_creation_gets_no_place() {
     let server = Server::with(|config| config.uploads.max_size_bytes = 100).await;
     let fields = [("Upload-Complete", "?1"), ("Content-Length", "101")];
-    let mut connection = newest(&server).send_head("POST", "/resumable", &fields).await;
+    let mut connection = newest(&server)
+        .send_head("POST", "/resumable", &fields)
+        .await;
     let refused = connection.answer().await;
     assert_eq!(refused.expect(413).informational, [0_u16; 0]);
 }
@@ -145,7 +152,10 @@ async fn progress_is_told_on_long_bodies() {
             } else if offsets.len() < 2 {
                 let interim = connection.interim().await;
                 assert_eq!(interim.header("Location"), None);
-                assert_eq!(interim.header("Upload-Draft-Interop-Version"), Some(version));
+                assert_eq!(
+                    interim.header("Upload-Draft-Interop-Version"),
+                    Some(version)
+                );
                 assert!(interim.offset() <= sent, "only what is there");
                 offsets.push(interim.offset());
             }

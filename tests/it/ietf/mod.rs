@@ -7,7 +7,7 @@ mod create;
 mod digest;
 mod interim;
 mod offset;
-mod secrets;
+pub(crate) mod secrets;
 mod versions;
 
 use std::time::Duration;
@@ -50,13 +50,7 @@ impl Client<'_> {
         fields
     }
 
-    async fn call(
-        &self,
-        method: &str,
-        path: &str,
-        fields: &[(&str, &str)],
-        body: &[u8],
-    ) -> Answer {
+    async fn call(&self, method: &str, path: &str, fields: &[(&str, &str)], body: &[u8]) -> Answer {
         let fields = self.fields(fields);
         self.server.call(method, path, &fields, body).await
     }

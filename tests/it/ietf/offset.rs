@@ -16,7 +16,14 @@ async fn the_offset_and_all_that_belongs_to_it() {
         let url = client.begun_of(100, b"12345").await;
         let head = client.head(&url).await;
         insta::allow_duplicates! {
-            insta::assert_snapshot!(shown(&head), @"");
+            insta::assert_snapshot!(shown(&head), @r#"
+            204
+            cache-control: no-store
+            upload-complete: ?0
+            upload-length: 100
+            upload-limit: max-size=53687091200, min-size=0, max-age=259200
+            upload-offset: 5
+            "#);
         }
         assert_eq!(shown(&client.get(&url).await), shown(&head));
         server.clock.advance(Duration::from_mins(1));
@@ -33,7 +40,14 @@ async fn a_completed_upload_is_told_as_such() {
         let url = super::url_of(&created);
         let head = client.head(&url).await;
         insta::allow_duplicates! {
-            insta::assert_snapshot!(shown(&head), @"");
+            insta::assert_snapshot!(shown(&head), @r#"
+            204
+            cache-control: no-store
+            upload-complete: ?1
+            upload-length: 5
+            upload-limit: max-size=53687091200, min-size=0
+            upload-offset: 5
+            "#);
         }
     }
 }
@@ -46,7 +60,22 @@ async fn the_content_of_a_completed_upload() {
         let url = super::url_of(&created);
         let content = client.get(&url).await;
         insta::allow_duplicates! {
-            insta::assert_snapshot!(shown(&content), @"");
+            insta::assert_snapshot!(shown(&content), @r#"
+            200
+            accept-ranges: bytes
+            cache-control: private
+            content-disposition: attachment
+            content-length: 5
+            content-type: application/octet-stream
+            etag: "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"
+            upload-complete: ?1
+            upload-length: 5
+            upload-limit: max-size=53687091200, min-size=0
+            upload-offset: 5
+            x-content-type-options: nosniff
+
+            12345
+            "#);
         }
         let range = [("Range", "bytes=1-2")];
         let part = client.call("GET", &url, &range, b"").await;
@@ -60,12 +89,15 @@ async fn a_running_append_is_stopped_so_that_the_offset_is_final() {
         let client = newest(&server);
         let url = client.begun(b"").await;
         let fields = [("Content-Length", "100")];
-        let mut running = client.append_head(&url, 0, true, &fields).await;
+        let mut running = client.append_head(&url, 0, false, &fields).await;
         running.send(b"12345").await.unwrap();
         client.wait_for(&url, 5).await;
         let since = Instant::now();
         let head = client.head(&url).await;
-        assert!(since.elapsed() < Duration::from_secs(1), "it was waited for");
+        assert!(
+            since.elapsed() < Duration::from_secs(1),
+            "it was waited for"
+        );
         assert_eq!(head.expect(204).offset(), 5);
         assert_eq!(head.header("Upload-Complete"), Some("?0"));
         // What still comes on the old connection is of no use and does no harm.
@@ -105,7 +137,11 @@ async fn sealed_what_is_not_there_is_not_found() {
     let url = client.begun(b"12345").await;
     let other = client.begun(b"").await;
     let (ours, theirs) = (url.strip_prefix("/resumable/").unwrap(), other.len() - 43);
-    let mixed = format!("/resumable/{}{}", &ours[..ours.len() - 42], &other[theirs + 1..]);
+    let mixed = format!(
+        "/resumable/{}{}",
+        &ours[..ours.len() - 42],
+        &other[theirs + 1..]
+    );
     let unknown = format!("/resumable/{}", "A".repeat(64));
     for path in [mixed.as_str(), &unknown, "/resumable/abc", "/resumable/%ff"] {
         for method in ["HEAD", "GET", "DELETE", "PATCH"] {
@@ -129,7 +165,10 @@ async fn an_upload_that_expired_is_gone() {
         let url = upload.begun(b"12345").await;
         server.let_expire();
         upload.head(&url).await.expect(410);
-        upload.get(&url).await.expect_problem(410, "session_expired");
+        upload
+            .get(&url)
+            .await
+            .expect_problem(410, "session_expired");
         for old in ["3", "5", "6"] {
             client(&server, old).head(&url).await.expect(404);
         }
@@ -141,9 +180,21 @@ async fn an_upload_that_is_being_completed_is_full_and_not_complete() {
     let server = Server::with(|config| config.uploads.complete_wait_secs = 1).await;
     let client = newest(&server);
     let url = client.begun(b"12345").await;
-    server.faults.fail(Call::Publish, When::Next(1), Fault::Hang);
+    server
+        .faults
+        .fail(Call::Publish, When::Next(1), Fault::Hang);
     let working = client.append(&url, 5, true, b"").await;
-    insta::assert_snapshot!(shown(&working), @"");
+    insta::assert_snapshot!(shown(&working), @r#"
+    503
+    cache-control: no-store
+    content-length: 255
+    content-type: application/problem+json
+    retry-after: 2
+    upload-complete: ?0
+    upload-offset: 5
+
+    {"code":"store_unavailable","detail":"every byte is there, and the upload is being completed; repeat an empty append to hear what comes of it","retry_after_secs":2,"status":503,"title":"It cannot be taken now","type":"urn:jumar:problem:store_unavailable"}
+    "#);
     let head = client.head(&url).await;
     assert_eq!(head.expect(204).offset(), 5);
     assert_eq!(head.header("Upload-Complete"), Some("?0"));

@@ -5,7 +5,9 @@ use crate::support::server::{Server, both};
 
 /// One upload in three requests, and what was answered.
 async fn course(client: Client<'_>) -> String {
-    let begun = client.create_with(false, &[("Upload-Length", "5")], b"12").await;
+    let begun = client
+        .create_with(false, &[("Upload-Length", "5")], b"12")
+        .await;
     let url = url_of(&begun);
     let answers = [
         begun,
@@ -23,25 +25,278 @@ async fn course(client: Client<'_>) -> String {
 #[tokio::test]
 async fn version_3() {
     let server = Server::fs().await;
-    insta::assert_snapshot!(course(client(&server, "3")).await, @"");
+    insta::assert_snapshot!(course(client(&server, "3")).await, @r#"
+    201
+    cache-control: no-store
+    content-length: 0
+    location: /resumable/<handle>
+    upload-id: <id>
+    upload-incomplete: ?1
+    upload-offset: 2
+
+
+    ---
+    201
+    cache-control: no-store
+    content-length: 0
+    upload-incomplete: ?1
+    upload-offset: 4
+
+
+    ---
+    204
+    cache-control: no-store
+    upload-incomplete: ?1
+    upload-offset: 4
+
+
+    ---
+    409
+    cache-control: no-store
+    content-length: 271
+    content-type: application/problem+json
+    upload-incomplete: ?1
+    upload-offset: 4
+
+    {"code":"chunk_out_of_order","detail":"the upload goes on at byte 4, not at 3","expected-offset":4,"expected_offset":4,"provided-offset":3,"status":409,"title":"The chunk is out of order","type":"https://iana.org/assignments/http-problem-types#mismatching-upload-offset"}
+    ---
+    201
+    cache-control: no-store
+    content-length: 399
+    content-type: application/json
+    repr-digest: sha-256=:WZRHGrsBESr8wYFZ9sx0tPURuZgG2lmzyvWpwXPKz8U=:
+    upload-id: <id>
+    upload-incomplete: ?0
+    upload-offset: 5
+
+    {"upload_id":"<id>","object":{"key":"<id>","size":5,"content_type":null,"digest":{"sha-256":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"},"etag":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5","url":"/resumable/<handle>","verified":true}}
+    ---
+    204
+    cache-control: no-store
+    upload-incomplete: ?0
+    upload-offset: 5
+
+
+    ---
+    400
+    cache-control: no-store
+    content-length: 205
+    content-type: application/problem+json
+    upload-incomplete: ?0
+    upload-offset: 5
+
+    {"code":"upload_completed","detail":"the upload is completed and cannot be changed","status":400,"title":"The upload is completed","type":"https://iana.org/assignments/http-problem-types#completed-upload"}
+    "#);
 }
 
 #[tokio::test]
 async fn version_5() {
     let server = Server::fs().await;
-    insta::assert_snapshot!(course(client(&server, "5")).await, @"");
+    insta::assert_snapshot!(course(client(&server, "5")).await, @r#"
+    201
+    cache-control: no-store
+    content-length: 0
+    location: /resumable/<handle>
+    upload-complete: ?0
+    upload-id: <id>
+    upload-offset: 2
+
+
+    ---
+    201
+    cache-control: no-store
+    content-length: 0
+    upload-complete: ?0
+    upload-offset: 4
+
+
+    ---
+    204
+    cache-control: no-store
+    upload-complete: ?0
+    upload-offset: 4
+
+
+    ---
+    409
+    cache-control: no-store
+    content-length: 271
+    content-type: application/problem+json
+    upload-complete: ?0
+    upload-offset: 4
+
+    {"code":"chunk_out_of_order","detail":"the upload goes on at byte 4, not at 3","expected-offset":4,"expected_offset":4,"provided-offset":3,"status":409,"title":"The chunk is out of order","type":"https://iana.org/assignments/http-problem-types#mismatching-upload-offset"}
+    ---
+    201
+    cache-control: no-store
+    content-length: 399
+    content-type: application/json
+    repr-digest: sha-256=:WZRHGrsBESr8wYFZ9sx0tPURuZgG2lmzyvWpwXPKz8U=:
+    upload-complete: ?1
+    upload-id: <id>
+    upload-offset: 5
+
+    {"upload_id":"<id>","object":{"key":"<id>","size":5,"content_type":null,"digest":{"sha-256":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"},"etag":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5","url":"/resumable/<handle>","verified":true}}
+    ---
+    204
+    cache-control: no-store
+    upload-complete: ?1
+    upload-offset: 5
+
+
+    ---
+    400
+    cache-control: no-store
+    content-length: 205
+    content-type: application/problem+json
+    upload-complete: ?1
+    upload-offset: 5
+
+    {"code":"upload_completed","detail":"the upload is completed and cannot be changed","status":400,"title":"The upload is completed","type":"https://iana.org/assignments/http-problem-types#completed-upload"}
+    "#);
 }
 
 #[tokio::test]
 async fn version_6() {
     let server = Server::fs().await;
-    insta::assert_snapshot!(course(client(&server, "6")).await, @"");
+    insta::assert_snapshot!(course(client(&server, "6")).await, @r#"
+    201
+    cache-control: no-store
+    content-length: 0
+    location: /resumable/<handle>
+    upload-complete: ?0
+    upload-id: <id>
+    upload-limit: max-size=53687091200, min-size=0, expires=259200
+    upload-offset: 2
+
+
+    ---
+    201
+    cache-control: no-store
+    content-length: 0
+    upload-complete: ?0
+    upload-offset: 4
+
+
+    ---
+    204
+    cache-control: no-store
+    upload-complete: ?0
+    upload-length: 5
+    upload-limit: max-size=53687091200, min-size=0, expires=259200
+    upload-offset: 4
+
+
+    ---
+    409
+    cache-control: no-store
+    content-length: 271
+    content-type: application/problem+json
+    upload-complete: ?0
+    upload-offset: 4
+
+    {"code":"chunk_out_of_order","detail":"the upload goes on at byte 4, not at 3","expected-offset":4,"expected_offset":4,"provided-offset":3,"status":409,"title":"The chunk is out of order","type":"https://iana.org/assignments/http-problem-types#mismatching-upload-offset"}
+    ---
+    201
+    cache-control: no-store
+    content-length: 399
+    content-type: application/json
+    repr-digest: sha-256=:WZRHGrsBESr8wYFZ9sx0tPURuZgG2lmzyvWpwXPKz8U=:
+    upload-complete: ?1
+    upload-id: <id>
+    upload-offset: 5
+
+    {"upload_id":"<id>","object":{"key":"<id>","size":5,"content_type":null,"digest":{"sha-256":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"},"etag":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5","url":"/resumable/<handle>","verified":true}}
+    ---
+    204
+    cache-control: no-store
+    upload-complete: ?1
+    upload-length: 5
+    upload-limit: max-size=53687091200, min-size=0
+    upload-offset: 5
+
+
+    ---
+    400
+    cache-control: no-store
+    content-length: 205
+    content-type: application/problem+json
+    upload-complete: ?1
+    upload-offset: 5
+
+    {"code":"upload_completed","detail":"the upload is completed and cannot be changed","status":400,"title":"The upload is completed","type":"https://iana.org/assignments/http-problem-types#completed-upload"}
+    "#);
 }
 
 #[tokio::test]
 async fn version_8() {
     let server = Server::fs().await;
-    insta::assert_snapshot!(course(client(&server, "8")).await, @"");
+    insta::assert_snapshot!(course(client(&server, "8")).await, @r#"
+    201
+    cache-control: no-store
+    content-length: 0
+    location: /resumable/<handle>
+    upload-complete: ?0
+    upload-id: <id>
+    upload-limit: max-size=53687091200, min-size=0, max-age=259200
+    upload-offset: 2
+
+
+    ---
+    204
+    cache-control: no-store
+    upload-complete: ?0
+    upload-offset: 4
+
+
+    ---
+    204
+    cache-control: no-store
+    upload-complete: ?0
+    upload-length: 5
+    upload-limit: max-size=53687091200, min-size=0, max-age=259200
+    upload-offset: 4
+
+
+    ---
+    409
+    cache-control: no-store
+    content-length: 271
+    content-type: application/problem+json
+    upload-complete: ?0
+    upload-offset: 4
+
+    {"code":"chunk_out_of_order","detail":"the upload goes on at byte 4, not at 3","expected-offset":4,"expected_offset":4,"provided-offset":3,"status":409,"title":"The chunk is out of order","type":"https://iana.org/assignments/http-problem-types#mismatching-upload-offset"}
+    ---
+    201
+    cache-control: no-store
+    content-length: 399
+    content-type: application/json
+    repr-digest: sha-256=:WZRHGrsBESr8wYFZ9sx0tPURuZgG2lmzyvWpwXPKz8U=:
+    upload-complete: ?1
+    upload-id: <id>
+    upload-offset: 5
+
+    {"upload_id":"<id>","object":{"key":"<id>","size":5,"content_type":null,"digest":{"sha-256":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"},"etag":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5","url":"/resumable/<handle>","verified":true}}
+    ---
+    204
+    cache-control: no-store
+    upload-complete: ?1
+    upload-length: 5
+    upload-limit: max-size=53687091200, min-size=0
+    upload-offset: 5
+
+
+    ---
+    400
+    cache-control: no-store
+    content-length: 205
+    content-type: application/problem+json
+    upload-complete: ?0
+    upload-offset: 5
+
+    {"code":"upload_completed","detail":"the upload is completed and cannot be changed","status":400,"title":"The upload is completed","type":"https://iana.org/assignments/http-problem-types#completed-upload"}
+    "#);
 }
 
 #[tokio::test]
@@ -146,6 +401,10 @@ async fn malformed_fields_are_as_good_as_absent() {
         let fields = [("Upload-Complete", complete)];
         let conventional = client.call("POST", "/resumable", &fields, b"12").await;
         conventional.expect(201);
-        assert_eq!(conventional.header("Upload-Complete"), Some("?1"), "{complete}");
+        assert_eq!(
+            conventional.header("Upload-Complete"),
+            Some("?1"),
+            "{complete}"
+        );
     }
 }
