@@ -67,6 +67,9 @@ fn main() -> ExitCode {
 
 /// Runs the whole load; true if everything that was begun also ended well.
 async fn run(options: Options) -> Result<bool, String> {
+    if let Some(conflict) = options.conflict() {
+        return Err(conflict.to_owned());
+    }
     let target = http::Target::parse(&options.url)?;
     let pid = options.pid;
     let json = options.json;

@@ -166,7 +166,9 @@ impl<'a> Worker<'a> {
             headers: "Range: bytes=0-0\r\n",
             body: b"",
         };
-        Ok(repeat(self.load, &mut self.connections[0], &call).await?.etag)
+        Ok(repeat(self.load, &mut self.connections[0], &call)
+            .await?
+            .etag)
     }
 }
 

@@ -103,8 +103,8 @@ pub enum MadeOf {
     /// Parts that are put. A store may check the whole by their checksums.
     Parts,
     /// Copies of objects, and parts that are put between them. A store may want a checksum of every part, and yet give none
-    /// for a copy, or take no copy where it would have to. So such an upload has no checksums; a part that is put is checked
-    /// on its way alone.
+    /// for a copy, or take no copy where it would have to. So such an upload has no checksums: its object has to be read back to
+    /// be known.
     Objects,
 }
 

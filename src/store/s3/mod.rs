@@ -66,14 +66,12 @@ impl S3Store {
         format!("{}{key}", self.prefix)
     }
 
-    /// The kind of checksum that goes with a part. That in `Content-MD5` is of the request alone, so the upload need not have
-    /// been begun with it.
+    /// The kind of checksum that goes with a part.
     async fn kind_of(&self, of: MadeOf) -> Result<Option<PartChecksum>> {
-        let kind = self.checksum.get(self).await?;
-        Ok(match of {
-            MadeOf::Parts => kind,
-            MadeOf::Objects => kind.map(|_| PartChecksum::Md5),
-        })
+        match of {
+            MadeOf::Parts => self.checksum.get(self).await,
+            MadeOf::Objects => Ok(None),
+        }
     }
 
     /// Whether a call that failed with a checksum is worth repeating without.
