@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 
 use super::complete::agree_on_length;
 use super::lease::Ask;
-use super::live::{Change, Live, Opened};
+use super::live::{Change, Live, Opened, State};
 use super::status::status_of;
 use super::write::Writer;
 use super::{Body, Conflict, EngineError, Expected, Inner, Result, Status, Write, Written};
@@ -47,13 +47,20 @@ impl Inner {
         }
         self.check_size(&live, &write)?;
         self.check_room().await?;
-        let end = write.end.map_or_else(|| self.open_end(&live), Offset::get);
+        let open_end = write.length.map_or(self.open_end(&live), Length::get);
+        let end = write.end.map_or(open_end, Offset::get);
         let ask = Ask {
             range: ByteRange::new(write.start.get(), end),
             append_at: write.append.then_some(write.start),
             max_parallel: self.settings.max_parallel_chunks,
         };
         let lease = live.lease(ask).await?;
+        // Only a write that is let in changes anything. Its body may be empty, so that no other commit would follow.
+        let news = write.length.is_some() && live.length().is_none();
+        fix_length(&live, write.length)?;
+        if news {
+            live.commit(self, Change::default()).await?;
+        }
         Ok(Admitted::Writer(Box::new(Writer::new(
             Arc::clone(self),
             live,
@@ -62,7 +69,7 @@ impl Inner {
         ))))
     }
 
-    /// Checks a range against the upload's length and the limits, and fixes the length if the request tells it.
+    /// Checks a range against the upload's length and the limits, and a length that the request tells.
     fn check_size(&self, live: &Live, write: &Write) -> Result<()> {
         let max = self.largest(live.plan);
         let end = write.end.unwrap_or(write.start);
@@ -84,7 +91,7 @@ impl Inner {
                 length: Some(length),
                 expected_offset: Some(live.offset()),
             }),
-            _ => fix_length(live, write.length),
+            _ => check_length(&live.state(), write.length),
         }
     }
 
@@ -265,8 +272,17 @@ fn answer_ended(upload: &Upload, length: Option<Length>) -> Result<Written> {
 
 /// Fixes an upload's length in memory; it is committed with whatever comes next.
 fn fix_length(live: &Live, told: Option<Length>) -> Result<()> {
-    let Some(told) = told else { return Ok(()) };
     let mut state = live.state();
+    check_length(&state, told)?;
+    if told.is_some() {
+        state.snapshot.upload.length = told;
+    }
+    Ok(())
+}
+
+/// Whether a length that is told can be the upload's.
+fn check_length(state: &State, told: Option<Length>) -> Result<()> {
+    let Some(told) = told else { return Ok(()) };
     agree_on_length(state.snapshot.upload.length, Some(told))?;
     let there = state.reach();
     if told.get() < there {
@@ -277,6 +293,5 @@ fn fix_length(live: &Live, told: Option<Length>) -> Result<()> {
             expected_offset: Some(state.snapshot.received.contiguous()),
         });
     }
-    state.snapshot.upload.length = Some(told);
     Ok(())
 }
