@@ -7,7 +7,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::fields::{INTEROP_VERSION, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE, boolean, integer};
 use super::{v3, v5, v6, v8};
-use crate::api::error::Problem;
 
 /// How one version of the drafts words what all of them mean.
 #[derive(Debug, Clone, Copy)]
@@ -100,15 +99,5 @@ impl Dialect {
         };
         let value = if value { "?1" } else { "?0" };
         (name, HeaderValue::from_static(value))
-    }
-
-    /// Refuses a request that carries one of these fields.
-    pub(super) fn refuse_fields(headers: &HeaderMap, names: &[&str]) -> Result<(), Problem> {
-        match names.iter().find(|name| headers.contains_key(**name)) {
-            Some(name) => Err(Problem::bad_request(format!(
-                "{name} is not allowed on this request in the version of the draft that it names"
-            ))),
-            None => Ok(()),
-        }
     }
 }

@@ -113,12 +113,12 @@ pub(super) fn append(dialect: &Dialect, headers: &HeaderMap) -> Result<Content, 
 
 /// A question for the offset.
 pub(super) fn retrieval(dialect: &Dialect, headers: &HeaderMap) -> Result<(), Problem> {
-    Dialect::refuse_fields(headers, dialect.not_on_head)
+    refuse_fields(headers, dialect.not_on_head)
 }
 
 /// A cancellation.
 pub(super) fn cancellation(dialect: &Dialect, headers: &HeaderMap) -> Result<(), Problem> {
-    Dialect::refuse_fields(headers, dialect.not_on_delete)
+    refuse_fields(headers, dialect.not_on_delete)
 }
 
 /// The completion of an upload whose last content ended at `end`.
@@ -128,6 +128,15 @@ pub(super) fn completion(handle: &Handle, end: Offset) -> Complete {
         key: handle.key.clone(),
         digests: Digests::default(),
         length: Some(Length(end.get())),
+    }
+}
+
+fn refuse_fields(headers: &HeaderMap, names: &[&str]) -> Result<(), Problem> {
+    match names.iter().find(|name| headers.contains_key(**name)) {
+        Some(name) => Err(Problem::bad_request(format!(
+            "{name} is not allowed on this request in the version of the draft that it names"
+        ))),
+        None => Ok(()),
     }
 }
 

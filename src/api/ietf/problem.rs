@@ -66,9 +66,7 @@ pub(super) fn of(error: EngineError, dialect: &Dialect, provided: Option<Offset>
             },
             _,
         ) => Problem::new(Code::UploadLimit, error.to_string()),
-        (error @ (EngineError::RangeMismatch { .. } | EngineError::Incomplete { .. }), _) => {
-            inconsistent(Problem::from(error))
-        }
+        (error @ EngineError::RangeMismatch { .. }, _) => inconsistent(Problem::from(error)),
         (error @ (EngineError::Gone | EngineError::Failed { .. }), _) => {
             Problem::from(error).with_status(dialect.ended)
         }
@@ -120,7 +118,6 @@ mod tests {
         insta::assert_snapshot!(shown(EngineError::Completed), @r#"{"code":"upload_completed","detail":"the upload is completed and cannot be changed","status":400,"title":"The upload is completed","type":"https://iana.org/assignments/http-problem-types#completed-upload"}"#);
         insta::assert_snapshot!(shown(beyond(Some(Length(5)))), @r#"{"code":"range_mismatch","detail":"too much","length":5,"status":400,"title":"The range does not fit","type":"https://iana.org/assignments/http-problem-types#inconsistent-upload-length"}"#);
         insta::assert_snapshot!(shown(beyond(None)), @r#"{"code":"upload_limit","detail":"too much","status":413,"title":"Too large","type":"urn:jumar:problem:upload_limit"}"#);
-        insta::assert_snapshot!(shown(EngineError::Incomplete { missing: Vec::new(), truncated: false }), @r#"{"code":"upload_incomplete","detail":"bytes are missing","missing":[],"status":400,"title":"The upload is incomplete","truncated":false,"type":"https://iana.org/assignments/http-problem-types#inconsistent-upload-length"}"#);
         insta::assert_snapshot!(not_partial_upload().to_json().to_string(), @r#"{"code":"unsupported_media_type","detail":"an append has to be application/partial-upload","status":415,"title":"The media type is not taken","type":"urn:jumar:problem:unsupported_media_type"}"#);
     }
 
