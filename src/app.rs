@@ -69,6 +69,7 @@ pub struct App {
     catalog: Arc<dyn Catalog>,
     store: Arc<dyn Store>,
     engine: Engine,
+    clock: Clock,
     metrics: Metrics,
     jobs: bool,
 }
@@ -126,7 +127,7 @@ impl Builder {
         let engine = Engine::start(
             Arc::clone(&catalog),
             Arc::clone(&store),
-            self.clock,
+            self.clock.clone(),
             settings,
         )?;
         Ok(App {
@@ -134,6 +135,7 @@ impl Builder {
             catalog,
             store,
             engine,
+            clock: self.clock,
             metrics,
             jobs: self.jobs,
         })

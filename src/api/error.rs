@@ -207,7 +207,13 @@ impl Problem {
         self
     }
 
-    /// Adds a member.
+    /// The same with a type that a specification has given it.
+    #[must_use]
+    pub fn with_type(self, uri: &'static str) -> Self {
+        self.member("type", uri)
+    }
+
+    /// Adds a member, or puts it in the place of another.
     #[must_use]
     pub fn member(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.extra.members.insert(name.to_owned(), value.into());

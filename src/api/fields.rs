@@ -146,6 +146,22 @@ pub fn http_date(at: Timestamp) -> HeaderValue {
     HeaderValue::try_from(text).expect("a date is ASCII")
 }
 
+/// Digests as a digest field of RFC 9530 has them.
+#[must_use]
+pub fn digest_value(digests: &Digests) -> HeaderValue {
+    let members: Vec<String> = digests
+        .iter()
+        .map(|digest| {
+            format!(
+                "{}=:{}:",
+                digest.algorithm(),
+                STANDARD.encode(digest.value())
+            )
+        })
+        .collect();
+    HeaderValue::try_from(members.join(", ")).expect("names and base64 are ASCII")
+}
+
 /// `Content-Disposition: attachment` with a file's name (RFC 6266), for old readers in quotes and in full as RFC 8187 has it.
 #[must_use]
 pub fn attachment(filename: Option<&str>) -> HeaderValue {

@@ -8,16 +8,29 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use super::admin::{self, Health};
 use super::cors::{Cors, cors};
 use super::error::{Code, Problem, method_not_allowed};
+use super::ietf::{self, Ietf};
 use super::native::{self, Native};
 use super::observe::{HeadLimits, guard, observe};
 use super::tus::{self, Tus};
 use crate::telemetry::Metrics;
 
+/// What the server speaks.
+pub struct Protocols {
+    /// Sessions and Content-Range.
+    pub native: Native,
+    /// tus 1.0.0.
+    pub tus: Tus,
+    /// The IETF's resumable uploads.
+    pub ietf: Ietf,
+}
+
 /// The routes of the main listener.
-pub fn main(native: Native, tus: Tus, health: Health, origins: Cors, head: HeadLimits) -> Router {
+pub fn main(protocols: Protocols, health: Health, origins: Cors, head: HeadLimits) -> Router {
+    let Protocols { native, tus, ietf } = protocols;
     let tus_base: Arc<str> = tus.settings.base.as_str().into();
     let routes = native::routes(Arc::new(native))
         .merge(tus::routes(Arc::new(tus)))
+        .merge(ietf::routes(Arc::new(ietf)))
         .merge(admin::health_routes(health));
     let guarded = guarded(routes, head).layer(from_fn_with_state(tus_base, tus::stamp));
     open(guarded, origins)

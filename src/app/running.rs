@@ -11,9 +11,10 @@ use super::{App, AppError};
 use crate::api::admin::Health;
 use crate::api::body::DrainLimits;
 use crate::api::cors::Cors;
+use crate::api::ietf::{self, Ietf};
 use crate::api::native::{self, Native};
 use crate::api::observe::HeadLimits;
-use crate::api::router;
+use crate::api::router::{self, Protocols};
 use crate::api::server::{self, Limits};
 use crate::api::tus::{self, Tus};
 use crate::config::Config;
@@ -118,8 +119,14 @@ async fn run(
         engine: app.engine.clone(),
         settings: tus_settings(&app.config),
     };
+    let ietf = Ietf {
+        engine: app.engine.clone(),
+        clock: app.clock.clone(),
+        settings: ietf_settings(&app.config),
+    };
+    let protocols = Protocols { native, tus, ietf };
     let origins = Cors::new(&server.cors_origins);
-    let routes = router::main(native, tus, health.clone(), origins, limits.head);
+    let routes = router::main(protocols, health.clone(), origins, limits.head);
     let admin_routes = router::admin(health.clone(), app.metrics.clone(), limits.head);
 
     // Answers until everything else has ended.
@@ -195,5 +202,14 @@ fn tus_settings(config: &Config) -> tus::Settings {
         base: config.api.tus.clone(),
         public_url: config.server.public_url.clone(),
         body_timeout: Duration::from_secs(config.server.body_stall_secs),
+    }
+}
+
+fn ietf_settings(config: &Config) -> ietf::Settings {
+    let server = &config.server;
+    ietf::Settings {
+        base: config.api.ietf.clone(),
+        public_url: server.public_url.clone(),
+        max_request_bytes: Some(server.max_request_bytes).filter(|cap| *cap > 0),
     }
 }

@@ -36,6 +36,11 @@ const MAX_FLIGHTS: usize = 6;
 /// How long the end of a body waits for cells on their way before it keeps them in the tail instead.
 const FLIGHT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// A displaced writer takes what has come for so long, and stops when nothing comes for the pause: time for a read of the
+/// socket, not for a client.
+const LAST_BYTES_WITHIN: Duration = Duration::from_millis(300);
+const LAST_BYTES_PAUSE: Duration = Duration::from_millis(10);
+
 /// A writer with its lease, before it has read anything.
 pub(super) struct Writer {
     engine: Arc<Inner>,
@@ -63,6 +68,8 @@ pub(super) struct Writer {
     last_commit: Instant,
     commit_due: Instant,
     saves: u64,
+    /// It is displaced, and goes at the latest then.
+    leaves_at: Option<Instant>,
 }
 
 /// How a body ended.
@@ -99,6 +106,7 @@ impl Writer {
             last_commit: now,
             commit_due: now + engine.settings.commit_interval,
             saves: 0,
+            leaves_at: None,
             engine,
             live,
             lease,
@@ -137,7 +145,7 @@ impl Writer {
             let full = self.flights.len() >= MAX_FLIGHTS;
             let step = tokio::select! {
                 biased;
-                () = self.lease.cancel.cancelled() => return End::Displaced,
+                () = self.lease.cancel.cancelled() => return self.take_the_last(body).await,
                 () = self.engine.stopping.cancelled() => return End::Broken(BodyError::ShuttingDown),
                 Some(landing) = self.flights.next() => self.landed(landing).await.map(|()| None),
                 () = self.lease.nudge.notified() => self.save_on_the_way().await.map(|()| None),
@@ -171,6 +179,24 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// A displaced writer still takes what had come by then, so that nobody has to send it again; but nobody waits for more.
+    async fn take_the_last(&mut self, body: &mut Body) -> End {
+        let deadline = Instant::now() + LAST_BYTES_WITHIN;
+        self.leaves_at = Some(deadline);
+        while Instant::now() < deadline {
+            let Ok(Some(Ok(bytes))) = tokio::time::timeout(LAST_BYTES_PAUSE, body.next()).await
+            else {
+                break;
+            };
+            match self.take(bytes).await {
+                Ok(true) => {}
+                Ok(false) | Err(Interrupted::Displaced) => break,
+                Err(Interrupted::Failed(error)) => return End::Failed(error),
+            }
+        }
+        End::Displaced
     }
 
     fn clean_end(&self) -> End {
@@ -270,11 +296,18 @@ impl Writer {
     async fn take_memory(&mut self, bytes: usize) -> std::result::Result<Arc<Grant>, Interrupted> {
         let budget = self.engine.budget.clone();
         let grant = budget.take(bytes);
-        tokio::pin!(grant);
+        let (cancel, leaves_at) = (self.lease.cancel.clone(), self.leaves_at);
+        let has_to_leave = async {
+            match leaves_at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => cancel.cancelled().await,
+            }
+        };
+        tokio::pin!(grant, has_to_leave);
         loop {
             tokio::select! {
                 biased;
-                () = self.lease.cancel.cancelled() => return Err(Interrupted::Displaced),
+                () = &mut has_to_leave => return Err(Interrupted::Displaced),
                 () = self.engine.stopping.cancelled() => return Err(Interrupted::Displaced),
                 grant = &mut grant => return Ok(grant),
                 () = self.spill.notified() => self.spill_memory().await?,

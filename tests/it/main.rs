@@ -15,6 +15,7 @@ mod support;
 
 mod engine;
 mod http;
+mod ietf;
 mod store;
 mod store_copies;
 mod store_s3;

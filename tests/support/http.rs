@@ -213,6 +213,15 @@ impl Connection {
         assert_eq!(said, INVITATION, "{}", String::from_utf8_lossy(&said));
     }
 
+    /// Reads an interim answer, and nothing beyond it.
+    pub(crate) async fn interim(&mut self) -> Answer {
+        let head = timeout(PATIENCE, self.read_head()).await;
+        let head = head.expect("in time").expect("still open");
+        let interim = parse(&head).expect("a head");
+        assert!((100..200).contains(&interim.status), "{interim:?}");
+        interim
+    }
+
     /// Reads an answer.
     pub(crate) async fn answer(&mut self) -> Answer {
         self.try_answer().await.expect("an answer")
@@ -266,13 +275,7 @@ impl Connection {
     async fn read_answer(&mut self) -> io::Result<Answer> {
         let mut informational = Vec::new();
         loop {
-            let end = loop {
-                if let Some(at) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
-                    break at + 4;
-                }
-                self.fill().await?;
-            };
-            let head: Vec<u8> = self.read.drain(..end).collect();
+            let head = self.read_head().await?;
             let mut answer = parse(&head)?;
             if (100..200).contains(&answer.status) {
                 informational.push(answer.status);
@@ -290,6 +293,16 @@ impl Connection {
             answer.informational = informational;
             return Ok(answer);
         }
+    }
+
+    async fn read_head(&mut self) -> io::Result<Vec<u8>> {
+        let end = loop {
+            if let Some(at) = self.read.windows(4).position(|four| four == b"\r\n\r\n") {
+                break at + 4;
+            }
+            self.fill().await?;
+        };
+        Ok(self.read.drain(..end).collect())
     }
 
     async fn fill(&mut self) -> io::Result<()> {

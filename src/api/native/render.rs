@@ -9,9 +9,9 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
 use super::Settings;
-use crate::api::content::etag;
 use crate::api::error::UPLOAD_OFFSET;
 use crate::api::fields::http_date;
+use crate::api::object::{CompletedJson, ObjectJson};
 use crate::engine::{Completion, Created, Status, Written};
 use crate::model::digest::Digests;
 use crate::model::{Object, Timestamp, UploadId, UploadState};
@@ -48,23 +48,6 @@ struct StatusJson<'a> {
     object: Option<ObjectJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure_reason: Option<&'static str>,
-}
-
-#[derive(Serialize)]
-struct ObjectJson<'a> {
-    key: &'a str,
-    size: u64,
-    content_type: Option<&'a str>,
-    digest: &'a Digests,
-    etag: String,
-    url: String,
-    verified: bool,
-}
-
-#[derive(Serialize)]
-struct CompletedJson<'a> {
-    upload_id: String,
-    object: ObjectJson<'a>,
 }
 
 #[derive(Serialize)]
@@ -158,11 +141,8 @@ pub(super) fn completion(id: UploadId, completion: &Completion, settings: &Setti
             } else {
                 StatusCode::CREATED
             };
-            let body = CompletedJson {
-                upload_id: id.to_string(),
-                object: object_json(id, object, settings),
-            };
-            json(status, &body)
+            let object = object_json(id, object, settings);
+            json(status, &CompletedJson::new(id, object))
         }
         Completion::Working { retry_after } => {
             let body = WorkingJson {
@@ -184,15 +164,7 @@ pub(super) fn aborted() -> Response {
 }
 
 fn object_json<'a>(id: UploadId, object: &'a Object, settings: &Settings) -> ObjectJson<'a> {
-    ObjectJson {
-        key: object.key.as_str(),
-        size: object.size.get(),
-        content_type: object.content_type.as_deref(),
-        digest: &object.digests,
-        etag: etag(object),
-        url: format!("{}/content", settings.url_of(id)),
-        verified: object.verified,
-    }
+    ObjectJson::new(object, format!("{}/content", settings.url_of(id)))
 }
 
 fn empty(status: StatusCode) -> Response {

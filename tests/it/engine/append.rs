@@ -95,6 +95,37 @@ async fn one_writer_an_append_displaces_what_hangs_and_goes_on_behind_its_bytes(
     }
 }
 
+/// Some browsers repeat a request by themselves when its connection breaks, before its bytes were even read.
+#[tokio::test]
+async fn keep_what_came_before_a_newer_request_did() {
+    for rig in both().await {
+        let bytes = noise(9 * MIB, 9);
+        let session = rig.create(Some(9 * MIB)).await;
+        let (feed, body) = fed_body();
+        let admission = rig
+            .engine
+            .admit(append(&session, 0, 9 * MIB))
+            .await
+            .unwrap();
+        // All of it has come, and none of it was taken.
+        send(&feed, &bytes[..8 * MIB as usize], 60_000);
+        let halted = {
+            let (engine, session) = (rig.engine.clone(), session.clone());
+            tokio::spawn(async move { engine.halt(session.id, &session.key).await })
+        };
+        tokio::task::yield_now().await;
+        let old = tokio::spawn(admission.run(body));
+        let status = halted.await.unwrap().unwrap();
+        assert!(matches!(old.await.unwrap(), Err(EngineError::Displaced)));
+        let at = status.received.contiguous().get();
+        assert_eq!(at, 8 * MIB);
+        appended(&rig, &session, at, &bytes[at as usize..])
+            .await
+            .unwrap();
+        rig.expect_whole(&session, &bytes).await;
+    }
+}
+
 #[tokio::test]
 async fn one_writer_an_empty_append_displaces_too() {
     for rig in both().await {

@@ -209,8 +209,8 @@ async fn routes_that_are_none() {
         &upload.path("/nothing"),
         &upload.path("/chunk/more"),
         "/metrics",
-        "/files",
-        "/resumable",
+        "/Files",
+        "/resumable/nothing/more",
         "/%00",
     ] {
         for method in ["GET", "POST", "PUT", "DELETE", "OPTIONS"] {

@@ -147,6 +147,9 @@ async fn sealed_keys_are_in_no_log_no_figure_and_no_answer_but_incidents_are_in_
         let of_tus = tus_operations(&server).await;
         secrets.extend(of_tus.0);
         said.push_str(&of_tus.1);
+        let ietf = crate::ietf::secrets::all_operations(&server).await;
+        secrets.extend(ietf.0);
+        said.push_str(&ietf.1);
         let upload = server.completed(json!({}), b"123").await;
         server
             .faults
