@@ -1,5 +1,7 @@
 //! What is sent: one buffer of random bytes, entered at another place by every upload.
 
+use std::ops::Range;
+
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -32,14 +34,17 @@ impl Content {
         &self.buffer[at(start)..at(start + length)]
     }
 
-    /// The SHA-256 of an upload's whole file, in lower-case hex. Costs CPU: call it off the runtime's thread.
-    pub(crate) fn sha256(&self, upload: u64, size: u64) -> String {
+    /// The SHA-256 of the whole files of some uploads, one after the other, in lower-case hex. Costs CPU: call it off the
+    /// runtime's thread.
+    pub(crate) fn sha256(&self, uploads: Range<u64>, size: u64) -> String {
         let mut hasher = Sha256::new();
-        let mut offset = 0;
-        while offset < size {
-            let run = self.run(upload, offset, size - offset);
-            hasher.update(run);
-            offset += run.len() as u64;
+        for upload in uploads {
+            let mut offset = 0;
+            while offset < size {
+                let run = self.run(upload, offset, size - offset);
+                hasher.update(run);
+                offset += run.len() as u64;
+            }
         }
         hex::encode(hasher.finalize())
     }

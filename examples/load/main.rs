@@ -15,9 +15,10 @@ mod process;
 mod report;
 mod upload;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -36,6 +37,8 @@ struct Load {
     content: Content,
     stats: Stats,
     next: AtomicU64,
+    /// The paths of the uploads that are to be put together, by their numbers.
+    parts: Mutex<BTreeMap<u64, String>>,
     deadline: Instant,
 }
 
@@ -78,6 +81,7 @@ async fn run(options: Options) -> Result<bool, String> {
     let load = Arc::new(Load {
         content,
         stats: Stats::default(),
+        parts: Mutex::default(),
         next: AtomicU64::new(0),
         deadline: Instant::now() + Duration::from_secs(options.seconds),
         target,
@@ -115,6 +119,11 @@ async fn run(options: Options) -> Result<bool, String> {
     }
     while let Some(joined) = workers.join_next().await {
         joined.map_err(|error| format!("a worker panicked: {error}"))?;
+    }
+    if load.options.concat
+        && let Err(error) = Worker::new(&load).put_together().await
+    {
+        load.stats.failed(load.options.uploads, &error);
     }
 
     let elapsed = started.elapsed();

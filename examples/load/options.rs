@@ -16,6 +16,9 @@ pub(crate) struct Options {
     /// How it is spoken to. tus takes its chunks in order, so it goes with neither --parallel nor --shuffle.
     #[arg(long, value_enum, default_value_t = Protocol::Native)]
     pub(crate) protocol: Protocol,
+    /// The uploads are stretches of one file: at the end they are put together (tus).
+    #[arg(long)]
+    pub(crate) concat: bool,
     /// The protocol's base path, where it is not the default.
     #[arg(long)]
     pub(crate) base: Option<String>,
@@ -85,8 +88,11 @@ impl Options {
     /// What does not go together, if anything.
     pub(crate) fn conflict(&self) -> Option<&'static str> {
         let in_order = self.parallel <= 1 && !self.shuffle;
-        (self.protocol == Protocol::Tus && !in_order)
-            .then_some("tus goes with neither --parallel nor --shuffle")
+        match self.protocol {
+            Protocol::Tus if !in_order => Some("tus goes with neither --parallel nor --shuffle"),
+            Protocol::Native if self.concat => Some("--concat goes with --protocol tus"),
+            _ => None,
+        }
     }
 }
 

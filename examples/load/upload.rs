@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use tokio::task::JoinHandle;
 
 use crate::Load;
 use crate::content::Dice;
@@ -54,7 +55,7 @@ impl<'a> Worker<'a> {
         let size = load.options.size;
         let own = load.options.verify.then(|| {
             let content = load.content.clone();
-            tokio::task::spawn_blocking(move || content.sha256(number, size))
+            tokio::task::spawn_blocking(move || content.sha256(number..number + 1, size))
         });
         let session = self.create(number).await?;
         let queue = Mutex::new(chunks(load, number));
@@ -75,17 +76,66 @@ impl<'a> Worker<'a> {
             Protocol::Tus if own.is_some() => self.look(&session).await?,
             Protocol::Tus => None,
         };
-        if let Some(own) = own {
-            let own = own.await.map_err(io::Error::other)?;
-            if told.as_ref() != Some(&own) {
-                load.stats.wrong();
-                return Err(io::Error::other(format!(
-                    "the digest is {told:?}, sent was {own}"
-                )));
-            }
-            load.stats.verified();
+        if load.options.concat {
+            load.parts
+                .lock()
+                .expect("nobody panics with it")
+                .insert(number, session.path);
         }
+        match own {
+            Some(own) => self.compare(told, own).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn compare(&self, told: Option<String>, own: JoinHandle<String>) -> io::Result<()> {
+        let own = own.await.map_err(io::Error::other)?;
+        if told.as_ref() != Some(&own) {
+            self.load.stats.wrong();
+            return Err(io::Error::other(format!(
+                "the digest is {told:?}, sent was {own}"
+            )));
+        }
+        self.load.stats.verified();
         Ok(())
+    }
+
+    /// Puts all uploads together, in the order of their numbers, and waits until that is done.
+    pub(crate) async fn put_together(&mut self) -> io::Result<()> {
+        let load = self.load;
+        let parts = load.parts.lock().expect("nobody panics with it").clone();
+        let urls: Vec<String> = parts.into_values().collect();
+        let call = Call {
+            kind: Kind::Complete,
+            method: "POST",
+            path: load.options.base(),
+            headers: &format!("{TUS}Upload-Concat: final;{}\r\n", urls.join(" ")),
+            body: b"",
+        };
+        let answer = repeat(load, &mut self.connections[0], &call).await?;
+        let path = answer.location;
+        let session = Session {
+            number: 0,
+            path: path.ok_or_else(|| io::Error::other("the final upload has no Location"))?,
+            headers: TUS.to_owned(),
+        };
+        let call = Call {
+            kind: Kind::Status,
+            method: "HEAD",
+            path: &session.path,
+            headers: TUS,
+            body: b"",
+        };
+        // An upload that is being put together has no offset yet, and is locked.
+        repeat(load, &mut self.connections[0], &call).await?;
+        if !load.options.verify {
+            return Ok(());
+        }
+        let told = self.look(&session).await?;
+        let (content, size) = (load.content.clone(), load.options.size);
+        let count = urls.len() as u64;
+        let own = tokio::task::spawn_blocking(move || content.sha256(0..count, size));
+        self.compare(told, own).await
     }
 
     async fn create(&mut self, number: u64) -> io::Result<Session> {
@@ -96,7 +146,14 @@ impl<'a> Worker<'a> {
                 "Content-Type: application/json\r\n".to_owned(),
                 format!(r#"{{"filename":"load-{number}.bin","length":{size}}}"#),
             ),
-            Protocol::Tus => (format!("{TUS}Upload-Length: {size}\r\n"), String::new()),
+            Protocol::Tus => {
+                let concat = match load.options.concat {
+                    true => "Upload-Concat: partial\r\n",
+                    false => "",
+                };
+                let headers = format!("{TUS}{concat}Upload-Length: {size}\r\n");
+                (headers, String::new())
+            }
         };
         let connection = &mut self.connections[0];
         let call = Call {
@@ -435,7 +492,7 @@ async fn repeat(load: &Load, connection: &mut Connection, call: &Call<'_>) -> io
 
 /// Whether an answer will be the same next time.
 fn fatal(answer: &Answer) -> bool {
-    !matches!(answer.status, 409 | 429 | 500..=599)
+    !matches!(answer.status, 409 | 423 | 429 | 500..=599)
 }
 
 fn refused(what: &str, answer: &Answer) -> io::Error {
