@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::announce::Announcer;
 use super::parse::{self, Content};
@@ -46,7 +47,7 @@ pub(super) async fn take(
         body,
     );
     // A client that has sent all of its upload may hang up; the upload is completed nevertheless.
-    let work = tokio::spawn(work);
+    let work = tokio::spawn(work.in_current_span());
     let done = match (announcer, progress) {
         (Some(announcer), Some(progress)) => announcer.follow(progress, work).await,
         _ => work.await,

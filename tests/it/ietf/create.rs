@@ -172,6 +172,7 @@ async fn lengths_that_disagree_in_a_creation() {
         let answer = newest(&server).create_with(last, &fields, b"12345").await;
         expect_draft_problem(&answer, 400, "inconsistent-upload-length");
         assert_eq!(answer.header("Location"), None);
+        assert_eq!(answer.informational, [0_u16; 0], "no upload was announced");
     }
     let open = server.running.engine().open_uploads().await;
     assert_eq!(open.unwrap(), 0);
