@@ -110,6 +110,8 @@ pub struct Source {
     pub key: StoreKey,
     /// The object's size.
     pub size: Length,
+    /// The object's digests.
+    pub digests: Digests,
 }
 
 /// What a writer has made durable and wants to be remembered. See [`Catalog::commit`].

@@ -34,7 +34,13 @@ impl Inner {
         };
         match self.catalog.abort(id, self.clock.now()).await? {
             Aborted::Done => {}
-            Aborted::Refused => return Err(EngineError::Completed),
+            Aborted::Refused => {
+                if live.state().snapshot.upload.state.takes_bytes() {
+                    // The catalog knows more than the memory.
+                    live.lose();
+                }
+                return Err(EngineError::Completed);
+            }
         }
         live.lose();
         // What a writer still has on its way is swept again later; waiting a moment makes that rare.

@@ -103,7 +103,7 @@ impl Inner {
     }
 
     /// Bodies are refused while the disk below has too little left.
-    async fn check_room(self: &Arc<Self>) -> Result<()> {
+    pub(super) async fn check_room(self: &Arc<Self>) -> Result<()> {
         let engine = Arc::clone(self);
         let spool_free = super::settle::blocking(move || engine.spool.free_bytes()).await?;
         let store_free = match self.store.shape() {

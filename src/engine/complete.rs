@@ -16,6 +16,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::compose::Seams;
 use super::create::count;
 use super::flight;
 use super::hasher::Hasher;
@@ -28,7 +29,7 @@ use crate::model::{
     ByteRange, DigestAlgorithm, Length, Object, Offset, PartNumber, PartReceipt, Timestamp, Upload,
     UploadId, UploadState,
 };
-use crate::store::{Payload, Shape, StoreError, Stored};
+use crate::store::{self, Payload, Shape, StoreError, Stored};
 
 /// How long whoever works on an assembly holds it without a sign of life.
 pub(super) const HOLD: Duration = Duration::from_mins(1);
@@ -78,25 +79,14 @@ impl Inner {
         live: &Arc<Live>,
         command: &Complete,
     ) -> Result<Completion> {
-        {
-            let _turn = live.turning.lock().await;
-            if live.state().lost {
-                return Err(EngineError::Displaced);
-            }
-            let assembling = matches!(
-                live.state().snapshot.upload.state,
-                UploadState::Assembling { .. }
-            );
-            check_declared(
-                &live.state().snapshot.upload.declared.digests,
-                &command.digests,
-            )?;
-            if assembling {
-                agree_on_length(live.length(), command.length)?;
-            } else {
-                self.begin_assembly(live, command).await?;
-            }
-        }
+        // A client that hangs up meanwhile does not stop it half-way, where the catalog knows more than the memory.
+        let turn = {
+            let (engine, live, command) = (Arc::clone(self), Arc::clone(live), command.clone());
+            self.tasks
+                .spawn(async move { engine.turn(&live, &command).await })
+        };
+        turn.await
+            .unwrap_or_else(|error| Err(EngineError::Internal(error.into())))?;
         let mut finishing = self.start_finishing(live).ok_or(EngineError::Displaced)?;
         let finished = async {
             let told = finishing.wait_for(Option::is_some).await;
@@ -131,6 +121,28 @@ impl Inner {
                 }),
             },
         }
+    }
+
+    /// Turns the upload to assembling, unless it is.
+    async fn turn(&self, live: &Arc<Live>, command: &Complete) -> Result<()> {
+        let _turn = live.turning.lock().await;
+        if live.state().lost {
+            return Err(EngineError::Displaced);
+        }
+        let assembling = matches!(
+            live.state().snapshot.upload.state,
+            UploadState::Assembling { .. }
+        );
+        check_declared(
+            &live.state().snapshot.upload.declared.digests,
+            &command.digests,
+        )?;
+        if assembling {
+            agree_on_length(live.length(), command.length)?;
+        } else {
+            return self.begin_assembly(live, command).await;
+        }
+        Ok(())
     }
 
     async fn begin_assembly(&self, live: &Arc<Live>, command: &Complete) -> Result<()> {
@@ -284,14 +296,20 @@ impl Inner {
 
     /// All steps from assembling to completed.
     async fn assemble(self: &Arc<Self>, live: &Arc<Live>) -> Result<Object> {
-        if live.role() == Role::Final {
+        let composed = live.role() == Role::Final;
+        if composed {
             self.compose(live).await?;
         } else {
             self.settle_all(live).await?;
         }
         let (upload, parts) = {
             let state = live.state();
-            (state.snapshot.upload.clone(), state.snapshot.parts.clone())
+            let parts = if composed {
+                &state.composed
+            } else {
+                &state.snapshot.parts
+            };
+            (state.snapshot.upload.clone(), parts.clone())
         };
         let length = upload.length.unwrap_or_default();
         let mut digests = None;
@@ -406,6 +424,7 @@ impl Inner {
                             verified,
                         })
                     }
+                    _ if upload.role == Role::Final => Self::compose_again(live, error),
                     _ => self.missing(live, error).await,
                 }
             }
@@ -426,26 +445,44 @@ impl Inner {
         Err(EngineError::Failed { reason })
     }
 
+    /// Reads the whole object for its digests. One that is not there, or not what was sent, is tried again, or lost.
     async fn read_back(&self, live: &Live, upload: &Upload, length: Length) -> Result<Digests> {
-        let mut stream = match self.store.read(&upload.store_key, None).await {
-            Err(error @ StoreError::NotFound) => return self.missing(live, error).await,
-            stream => stream?,
+        let seams = if upload.role == Role::Final {
+            let sources = self.catalog.sources(upload.id).await;
+            Seams::of(&sources.map_err(|error| live.catalog_failed(error))?)
+        } else {
+            Seams::default()
         };
+        match self.hash_object(upload, length, seams).await {
+            Err(error @ (StoreError::NotFound | StoreError::Changed(_))) => {
+                live.state().composed.clear();
+                self.missing(live, error).await
+            }
+            hashed => Ok(hashed?),
+        }
+    }
+
+    async fn hash_object(
+        &self,
+        upload: &Upload,
+        length: Length,
+        mut seams: Seams,
+    ) -> store::Result<Digests> {
+        let mut stream = self.store.read(&upload.store_key, None).await?;
         let mut hasher = Hasher::of_whole(&upload.declared.digests);
         let mut read = 0;
         while let Some(bytes) = stream.next().await.transpose()? {
             read += bytes.len() as u64;
-            hasher = super::settle::blocking(move || {
+            (hasher, seams) = super::settle::blocking(move || {
                 hasher.update(&bytes);
-                Ok(hasher)
+                seams.pass(&bytes)?;
+                Ok((hasher, seams))
             })
             .await?;
         }
         if read != length.get() {
-            return Err(StoreError::Changed(
-                format!("{read} bytes were read back of {length}").into(),
-            )
-            .into());
+            let detail = format!("{read} bytes were read back of {length}");
+            return Err(StoreError::Changed(detail.into()));
         }
         Ok(hasher.finish())
     }
@@ -524,7 +561,11 @@ impl Inner {
 
     /// Whether work on it was begun by this call.
     async fn go_on_with(self: &Arc<Self>, id: UploadId, now: Timestamp) -> Result<bool> {
-        if let Some(live) = self.registry.get(id).await {
+        let assembles = |live: &Arc<Live>| {
+            let state = &live.state().snapshot.upload.state;
+            matches!(state, UploadState::Assembling { .. })
+        };
+        if let Some(live) = self.registry.get(id).await.filter(assembles) {
             let idle = live.state().finishing.is_none();
             return Ok(idle && self.start_finishing(&live).is_some());
         }

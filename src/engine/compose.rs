@@ -1,22 +1,84 @@
 //! Putting a final upload together from its partial ones.
 //!
 //! The store copies what it can by itself: whole files into the staged one, or parts out of objects. What it does not copy
-//! passes through this process as a stream. Each part is committed as it lands, so that a retry goes on from there. The
-//! bytes pass no hasher: the object is read once when it is whole, like any that was not hashed in order.
+//! passes through this process as a stream. The parts that were made are remembered in memory alone: a retry goes on from
+//! there, and a process that takes over makes them again, which costs calls and no bytes. The bytes pass no hasher: the
+//! object is read once when it is whole, like any that was not hashed in order, and what came of each source is compared with
+//! what is known of it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::TryStreamExt as _;
 
 use super::flight;
-use super::live::{Change, Live};
+use super::hasher::Hasher;
+use super::live::Live;
 use super::{EngineError, Inner, Result};
 use crate::catalog::Source;
 use crate::model::compose::{self, Piece};
+use crate::model::digest::Digests;
 use crate::model::upload::{FailureReason, StoreUploadId};
-use crate::model::{Length, Offset, PartReceipt, Plan};
+use crate::model::{Length, Offset, PartReceipt, Plan, StoreKey};
 use crate::store::{self, MadeOf, Parts, Payload, Put, Shape, StoreError};
+
+/// The stretches that an object was put together from, each to be compared with the digests that its bytes were taken with.
+#[derive(Default)]
+pub(super) struct Seams(VecDeque<Seam>);
+
+struct Seam {
+    left: u64,
+    hasher: Hasher,
+    expected: Digests,
+}
+
+impl Seams {
+    pub(super) fn of(sources: &[Source]) -> Self {
+        let seam = |source: &Source| Seam {
+            left: source.size.get(),
+            hasher: Hasher::of_body(&source.digests.clone().into()),
+            expected: source.digests.clone(),
+        };
+        Self(sources.iter().map(seam).collect())
+    }
+
+    /// Takes the next bytes of the object. `Changed` if those of a source are not what they were.
+    pub(super) fn pass(&mut self, mut bytes: &[u8]) -> store::Result<()> {
+        while let Some(seam) = self.0.front_mut()
+            && !(bytes.is_empty() && seam.left > 0)
+        {
+            let len = usize::try_from(seam.left).unwrap_or(usize::MAX);
+            let (mine, rest) = bytes.split_at(len.min(bytes.len()));
+            seam.hasher.update(mine);
+            seam.left -= mine.len() as u64;
+            bytes = rest;
+            if seam.left == 0
+                && let Some(Seam {
+                    hasher, expected, ..
+                }) = self.0.pop_front()
+                && expected.first_conflict(&hasher.finish()).is_some()
+            {
+                let detail = "what was put together is not what its parts were";
+                return Err(StoreError::Changed(detail.into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Live {
+    fn made(&self, part: PartReceipt) {
+        let mut state = self.state();
+        state.missing_since = None;
+        state.composed.insert(part.number, part);
+    }
+}
+
+async fn is_listed(parts: &dyn Parts, key: &StoreKey, upload: &StoreUploadId) -> Result<bool> {
+    let listed = parts.multipart_of(key).await?;
+    Ok(listed.iter().any(|found| found.id == *upload))
+}
 
 /// How many parts of one upload are made at once.
 const AT_ONCE: usize = 4;
@@ -26,6 +88,7 @@ impl Inner {
     pub(super) async fn compose(self: &Arc<Self>, live: &Arc<Live>) -> Result<()> {
         let sources = self.catalog.sources(live.id).await;
         let sources = sources.map_err(|error| live.catalog_failed(error))?;
+        let _place = self.compositions.acquire().await;
         let length = live.length().unwrap_or_default();
         if length > Length(self.settings.max_size_bytes) {
             return self.too_large(live).await;
@@ -34,8 +97,10 @@ impl Inner {
             Shape::InPlace(files) => {
                 let mut at = 0;
                 for source in &sources {
+                    self.check_room().await?;
                     let copied = files.copy_in(live.id, Offset(at), &source.key, source.size);
                     self.or_missing(live, copied.await).await?;
+                    live.state().missing_since = None;
                     at += source.size.get();
                 }
                 Ok(())
@@ -65,6 +130,7 @@ impl Inner {
         };
         if let [only] = &pieces[..]
             && only.copied().is_none()
+            && live.store_upload_id().is_none()
         {
             return self.put_whole(live, parts, sources, only).await;
         }
@@ -72,7 +138,7 @@ impl Inner {
             return Ok(());
         }
         let upload = &flight::begin(self, live, parts, MadeOf::Objects).await?;
-        let there = live.state().snapshot.parts.clone();
+        let there = live.state().composed.clone();
         let missing: Vec<_> = pieces
             .iter()
             .filter(|piece| !there.contains_key(&piece.number))
@@ -94,18 +160,16 @@ impl Inner {
     ) -> Result<()> {
         flight::announce_object(self, live).await?;
         let (payload, about) = (self.payload(sources, piece), flight::about(live));
-        let put = parts.put(&live.store_key, payload, &about);
-        let Put { etag, checksum } = self.or_missing(live, put.await).await?;
-        self.commit_part(
-            live,
-            PartReceipt {
-                number: piece.number,
-                range: piece.range,
-                etag,
-                checksum,
-            },
-        )
-        .await
+        let put = parts.put(&live.store_key, payload, &about).await;
+        let put = self.or_source_missing(live, sources, piece, put).await?;
+        let Put { etag, checksum } = self.or_missing(live, put).await?;
+        live.made(PartReceipt {
+            number: piece.number,
+            range: piece.range,
+            etag,
+            checksum,
+        });
+        Ok(())
     }
 
     async fn make_part(
@@ -116,7 +180,6 @@ impl Inner {
         sources: &[Source],
         piece: &Piece,
     ) -> Result<()> {
-        let _place = self.moves.acquire().await;
         let (key, number, range) = (&live.store_key, piece.number, piece.range);
         let copied = match piece.copied() {
             Some(slice) => {
@@ -130,23 +193,34 @@ impl Inner {
         };
         let receipt = match copied {
             Err(StoreError::Refused(_)) => {
+                let _place = self.moves.acquire().await;
                 let payload = self.payload(sources, piece);
-                parts
+                let put = parts
                     .put_part(key, upload, number, range, payload, MadeOf::Objects)
-                    .await
+                    .await;
+                self.or_source_missing(live, sources, piece, put).await?
             }
             copied => copied,
         };
-        let receipt = self.or_missing(live, receipt).await?;
-        self.commit_part(live, receipt).await
+        match receipt {
+            Err(error @ StoreError::NotFound) if !is_listed(parts, key, upload).await? => {
+                Self::compose_again(live, error)
+            }
+            receipt => {
+                live.made(self.or_missing(live, receipt).await?);
+                Ok(())
+            }
+        }
     }
 
-    async fn commit_part(&self, live: &Live, receipt: PartReceipt) -> Result<()> {
-        let change = Change {
-            parts: vec![receipt],
-            ..Change::default()
-        };
-        live.commit(self, change).await
+    /// The store does not have what was made so far. The parts' own objects are there, so another try begins anew.
+    pub(super) fn compose_again<T>(live: &Live, error: StoreError) -> Result<T> {
+        {
+            let mut state = live.state();
+            state.composed.clear();
+            state.snapshot.upload.store_upload_id = None;
+        }
+        Err(error.into())
     }
 
     fn payload(&self, sources: &[Source], piece: &Piece) -> Payload {
@@ -159,6 +233,26 @@ impl Inner {
             store: Arc::clone(&self.store),
             slices,
         }
+    }
+
+    /// A source that is not there shows as a body that breaks, so that is looked at when a stream did not work.
+    async fn or_source_missing<T>(
+        &self,
+        live: &Live,
+        sources: &[Source],
+        piece: &Piece,
+        streamed: store::Result<T>,
+    ) -> Result<store::Result<T>> {
+        if matches!(streamed, Err(StoreError::Unavailable(_))) {
+            for slice in &piece.slices {
+                let source = &sources[slice.source];
+                let found = self.store.head(&source.key).await?;
+                if found.is_none_or(|found| found.size != source.size) {
+                    return self.missing(live, StoreError::NotFound).await;
+                }
+            }
+        }
+        Ok(streamed)
     }
 
     /// What the store acknowledged and does not have is tried again, and lost if it stays so.

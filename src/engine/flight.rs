@@ -267,12 +267,12 @@ pub(super) async fn begin(
         .await?
         .iter()
         .any(|intent| intent.kind == IntentKind::Multipart);
+    // First of all, since it tells whether the upload is still ours.
+    announce(engine, live, IntentKind::Multipart).await?;
     if announced {
         for stray in parts.multipart_of(&live.store_key).await? {
             parts.abort(&live.store_key, &stray.id).await?;
         }
-    } else {
-        announce(engine, live, IntentKind::Multipart).await?;
     }
     let id = parts.begin(&live.store_key, &about(live), of).await?;
     engine

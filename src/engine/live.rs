@@ -3,7 +3,7 @@
 //! An upload comes into memory with the first request that touches it, under an epoch of its own, and leaves some time
 //! after the last. The committed facts here are only ever changed after the catalog has them.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ pub(super) struct State {
     pub(super) finishing: Option<watch::Receiver<Option<super::complete::Finished>>>,
     /// Since when the store says that what the upload is made of is not there.
     pub(super) missing_since: Option<Timestamp>,
+    /// Parts that were made of others' objects. A process that takes the upload over makes them again.
+    pub(super) composed: BTreeMap<PartNumber, PartReceipt>,
     /// The catalog knows that something is put in one piece under the store key.
     pub(super) object_announced: bool,
     /// Another process took it over, or it has ended.
@@ -124,6 +126,7 @@ impl Live {
                 settling: false,
                 finishing: None,
                 missing_since: None,
+                composed: BTreeMap::new(),
                 object_announced: false,
                 lost: false,
                 last_used: Instant::now(),
@@ -329,7 +332,8 @@ impl Registry {
         (!lost).then_some(live)
     }
 
-    /// Puts an upload in that this process owns already. One that was there under an older epoch is lost.
+    /// Puts an upload in that this process owns already, and returns the one that is there now: one under an older epoch is
+    /// lost, and one under a newer epoch, that was opened in the meantime, stays.
     pub(super) async fn insert(&self, snapshot: Snapshot) -> Arc<Live> {
         let live = Arc::new(Live::new(snapshot));
         let (slot, many) = {
@@ -343,9 +347,16 @@ impl Registry {
         if many {
             self.sweep();
         }
-        if let Some(old) = slot.live.lock().await.replace(Arc::clone(&live)) {
-            old.lose();
+        let mut place = slot.live.lock().await;
+        match place.take() {
+            Some(newer) if newer.epoch() > live.epoch() && !newer.state().lost => {
+                *place = Some(Arc::clone(&newer));
+                return newer;
+            }
+            Some(older) => older.lose(),
+            None => {}
         }
+        *place = Some(Arc::clone(&live));
         live
     }
 

@@ -278,6 +278,8 @@ struct Inner {
     /// How many cells of the tail are moved at once, and how many uploads hashed from files, over all uploads.
     moves: Semaphore,
     hashings: Semaphore,
+    /// How many final uploads are put together at once, over all uploads.
+    compositions: Semaphore,
     /// Writers and finishers.
     tasks: TaskTracker,
     /// Cancelled when the process is to end: bodies are cut.
@@ -292,6 +294,8 @@ struct Inner {
 /// How many cells of the tail are moved at once, and how many uploads hashed from files: each takes some buffers.
 const MOVES: usize = 8;
 const HASHINGS: usize = 4;
+/// How many final uploads are put together at once: on a folder each keeps a thread busy.
+const COMPOSITIONS: usize = 4;
 /// How often uploads that nobody touches are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
 /// How long new cells stay in the tail after the store has failed.
@@ -355,6 +359,7 @@ impl Engine {
             jumps: JumpGuard::new(clock.now()),
             moves: Semaphore::new(MOVES),
             hashings: Semaphore::new(HASHINGS),
+            compositions: Semaphore::new(COMPOSITIONS),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             store_rests: Mutex::default(),

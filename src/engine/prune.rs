@@ -138,15 +138,21 @@ impl Inner {
                 return Ok(());
             };
             after = Some(*last);
-            for due in page {
-                if dry_run {
-                    report.expired += 1;
-                    continue;
-                }
-                match self.catalog.discard_part(due.id, before, now).await {
+            if dry_run {
+                report.expired += page.len() as u64;
+                continue;
+            }
+            let mut outcomes = futures_util::stream::iter(page)
+                .map(|due| async move {
+                    let discarded = self.catalog.discard_part(due.id, before, now).await;
+                    (due.id, discarded)
+                })
+                .buffer_unordered(BATCH as usize);
+            while let Some((id, outcome)) = outcomes.next().await {
+                match outcome {
                     Ok(discarded) => report.expired += u64::from(discarded),
                     Err(error) => report.fail(error.into(), |error| {
-                        tracing::warn!(upload = %due.id, %error, "a partial upload could not be discarded this time");
+                        tracing::warn!(upload = %id, %error, "a partial upload could not be discarded this time");
                     })?,
                 }
             }

@@ -28,7 +28,7 @@ use super::lease::Lease;
 use super::live::Live;
 use super::{Body, Conflict, EngineError, Expected, Inner, Result, Write, Written};
 use crate::model::digest::Digests;
-use crate::model::{ByteRange, Length, Offset};
+use crate::model::{ByteRange, Digest, Length, Offset};
 use rest::{OpenCell, Segment, WholeHash};
 
 /// How many cells of one body may be on their way to the store.
@@ -467,7 +467,17 @@ impl Expected {
             detail: detail.to_owned(),
         };
         match trailing.told.get() {
-            Some(Ok(digests)) => Ok(digests),
+            Some(Ok(digests)) if digests.is_empty() => Err(missing("there is no digest in it")),
+            Some(Ok(digests)) => {
+                let hashed = |digest: &Digest| trailing.algorithms.contains(&digest.algorithm());
+                if digests.iter().all(hashed) {
+                    Ok(digests)
+                } else {
+                    Err(missing(
+                        "the digest is of another algorithm than was asked for",
+                    ))
+                }
+            }
             Some(Err(why)) => Err(missing(why)),
             None => Err(missing(
                 "the digest that was to follow the body did not come",

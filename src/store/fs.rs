@@ -163,8 +163,16 @@ impl Folders {
             }))
     }
 
-    fn copy_in(&self, id: UploadId, at: Offset, source: &StoreKey, size: Length) -> Result<()> {
-        let (from, there) = self.open_object(source)?;
+    /// Copies a stretch of an object of `size` bytes from `done` on; returns how far it got.
+    fn copy_stretch(
+        &self,
+        id: UploadId,
+        at: Offset,
+        source: &StoreKey,
+        size: Length,
+        done: u64,
+    ) -> Result<u64> {
+        let (mut from, there) = self.open_object(source)?;
         let differs = |bytes: u64| {
             StoreError::Changed(format!("{source} has {bytes} bytes, not {size}").into())
         };
@@ -172,13 +180,20 @@ impl Folders {
             return Err(differs(there));
         }
         let mut to = self.open_staged(id)?;
-        to.seek(SeekFrom::Start(at.get())).map_err(io_error)?;
+        from.seek(SeekFrom::Start(done)).map_err(io_error)?;
+        to.seek(SeekFrom::Start(at.get() + done))
+            .map_err(io_error)?;
+        let stretch = COPY_BYTES.min(there - done);
         // Of two files this is done inside the kernel, where the file system can.
-        let copied = io::copy(&mut from.take(there), &mut to).map_err(io_error)?;
-        if copied == there {
-            Ok(())
+        let copied = io::copy(&mut from.take(stretch), &mut to).map_err(io_error)?;
+        if self.power {
+            // Else publishing would have all of it to sync in one go.
+            to.sync_data().map_err(io_error)?;
+        }
+        if copied == stretch {
+            Ok(done + copied)
         } else {
-            Err(differs(copied))
+            Err(differs(done + copied))
         }
     }
 
@@ -336,6 +351,9 @@ type Trial<'a> = &'a dyn Fn() -> Result<String>;
 /// `O_NOFOLLOW` and `O_CLOEXEC` as the standard library takes them.
 const NO_FOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
 
+/// How much is copied in one go, so that no thread is busy with it for long.
+const COPY_BYTES: u64 = 64 * 1024 * 1024;
+
 const CHECK_TEXT: &[u8] = b"jumar was here";
 
 fn outcome(result: Result<String>) -> Outcome {
@@ -427,9 +445,15 @@ impl InPlace for FsStore {
         source: &StoreKey,
         size: Length,
     ) -> Result<()> {
-        let source = source.clone();
-        self.blocking(move |folders| folders.copy_in(id, at, &source, size))
-            .await
+        let mut done = 0;
+        loop {
+            let source = source.clone();
+            let copied = move |folders: &Folders| folders.copy_stretch(id, at, &source, size, done);
+            done = self.blocking(copied).await?;
+            if done == size.get() {
+                return Ok(());
+            }
+        }
     }
 
     async fn publish(&self, id: UploadId, key: &StoreKey, size: Length) -> Result<Stored> {

@@ -166,7 +166,7 @@ pub trait InPlace: Send + Sync {
     /// written.
     ///
     /// Not atomic: after an error some of it may be written. Repeatable: the same bytes rewrite themselves. One that is
-    /// dropped half-way goes on to its end, beside whatever comes next. Nothing is durable before
+    /// dropped half-way may go on for a while, beside whatever comes next. Nothing is durable before
     /// [`publish`](Self::publish).
     async fn copy_in(
         &self,

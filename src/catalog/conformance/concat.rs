@@ -69,6 +69,7 @@ pub(crate) async fn a_final_upload_assembles_with_its_last_part(catalog: Shared)
     let source = |part: &Upload, size| Source {
         key: part.store_key.clone(),
         size: Length(size),
+        digests: object_of(part).digests,
     };
     let sources = catalog.sources(whole.id).await.expect("complete");
     assert_eq!(sources, [source(&one, 3), source(&two, 7), source(&one, 3)]);

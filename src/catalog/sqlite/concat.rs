@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::ending::{end, unlist_object};
-use super::rows::{number, read_id, word};
+use super::rows::{digests, number, read_id, word};
 use crate::catalog::{CatalogError, NewUpload, Result, Source};
 use crate::model::upload::FailureReason;
 use crate::model::{Length, Timestamp, UploadId, UploadState};
@@ -101,7 +101,7 @@ pub(super) fn sources(tx: &Connection, id: UploadId) -> Result<Vec<Source>> {
         .query_and_then([id.as_bytes()], |row| read_id(row, "part_id"))?
         .collect::<Result<_>>()?;
     let mut object = tx.prepare_cached(
-        "SELECT key, size FROM objects WHERE upload_id = ?1 AND completed_at IS NOT NULL",
+        "SELECT key, size, digests FROM objects WHERE upload_id = ?1 AND completed_at IS NOT NULL",
     )?;
     parts
         .iter()
@@ -109,8 +109,11 @@ pub(super) fn sources(tx: &Connection, id: UploadId) -> Result<Vec<Source>> {
             object
                 .query_row([part.as_bytes()], |row| {
                     Ok(word(row, "key").and_then(|key| {
-                        let size = Length(number(row, "size")?);
-                        Ok(Source { key, size })
+                        Ok(Source {
+                            key,
+                            size: Length(number(row, "size")?),
+                            digests: digests(row, "digests")?,
+                        })
                     }))
                 })
                 .optional()?

@@ -32,7 +32,7 @@ pub(super) fn upload(tx: &Connection, id: UploadId) -> Result<Option<Upload>> {
     tx.prepare_cached(
         "SELECT s.*, o.key AS object_key, o.size AS object_size, o.content_type AS object_content_type,
                 o.digests AS object_digests, o.etag AS object_etag, o.verified AS object_verified,
-                CASE WHEN s.role = 'final' THEN
+                CASE WHEN s.role = 'final' AND s.length IS NULL THEN
                     (SELECT CASE WHEN count(*) = count(p.length) THEN sum(p.length) END
                      FROM upload_concat c JOIN upload_sessions p ON p.id = c.part_id WHERE c.final_id = s.id)
                 END AS length_of_parts
@@ -240,7 +240,8 @@ fn metadata(row: &Row<'_>) -> Result<BTreeMap<String, String>> {
         .map_err(|error| corrupt("metadata", error))
 }
 
-fn digests(row: &Row<'_>, name: &'static str) -> Result<Digests> {
+/// A column with digests.
+pub(super) fn digests(row: &Row<'_>, name: &'static str) -> Result<Digests> {
     let map: BTreeMap<String, String> = serde_json::from_str(&column::<String>(row, name)?)
         .map_err(|error| corrupt(name, error))?;
     Digests::from_hex_map(map.iter().map(|(name, value)| (&**name, &**value)))
