@@ -1,7 +1,7 @@
 //! Resumable uploads as the IETF drafts them: draft-ietf-httpbis-resumable-upload.
 //!
 //! `parse` turns a request into a command, the engine carries it out, `render` turns the outcome into an answer, each in the
-//! [`Dialect`] of the version that the request names. The handlers here only pass on.
+//! dialect of the version that the request names. The handlers here only pass on.
 //!
 //! A request to the base that does not say whether its content is the whole is a conventional upload: it is taken whole or
 //! not at all, and gets no interim answers.

@@ -217,7 +217,7 @@ async fn an_upload_that_is_being_completed_is_full_and_not_complete() {
 
 #[tokio::test]
 async fn what_cannot_be_told_at_once_is_waited_for() {
-    for (version, status) in [("8", 503), ("3", 503), ("5", 423), ("6", 423)] {
+    let told = async |version, status| {
         let server = Server::fs().await;
         let client = client(&server, version);
         let url = client.begun(b"12345").await;
@@ -240,5 +240,11 @@ async fn what_cannot_be_told_at_once_is_waited_for() {
         assert_eq!(busy.header("Upload-Offset"), None);
         assert!(waited >= Duration::from_secs(10), "{waited:?}");
         assert_eq!(head.expect(204).offset(), 55);
-    }
+    };
+    tokio::join!(
+        told("8", 503),
+        told("3", 503),
+        told("5", 423),
+        told("6", 423)
+    );
 }
