@@ -147,9 +147,10 @@ impl<'a> Worker<'a> {
                 format!(r#"{{"filename":"load-{number}.bin","length":{size}}}"#),
             ),
             Protocol::Tus => {
-                let concat = match load.options.concat {
-                    true => "Upload-Concat: partial\r\n",
-                    false => "",
+                let concat = if load.options.concat {
+                    "Upload-Concat: partial\r\n"
+                } else {
+                    ""
                 };
                 let headers = format!("{TUS}{concat}Upload-Length: {size}\r\n");
                 (headers, String::new())

@@ -15,7 +15,7 @@ use http::{HeaderValue, Method, StatusCode};
 
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-const HEADERS: &str = "Authorization, Content-Type, Content-Range, Content-Digest, Content-MD5, Digest, Repr-Digest, Idempotency-Key, Device-Id, Upload-Key, Upload-Offset, Upload-Length, Upload-Defer-Length, Upload-Metadata, Upload-Checksum, Upload-Concat, Upload-Complete, Upload-Incomplete, Upload-Draft-Interop-Version, Tus-Resumable, X-HTTP-Method-Override, X-Request-ID";
+const HEADERS: &str = "Authorization, Content-Type, Content-Disposition, Content-Range, Content-Digest, Content-MD5, Digest, Repr-Digest, Want-Repr-Digest, Idempotency-Key, Device-Id, Upload-Key, Upload-Offset, Upload-Length, Upload-Defer-Length, Upload-Metadata, Upload-Checksum, Upload-Concat, Upload-Complete, Upload-Incomplete, Upload-Draft-Interop-Version, Tus-Resumable, X-HTTP-Method-Override, X-Request-ID";
 
 const MAX_AGE: &str = "7200";
 

@@ -455,7 +455,6 @@ impl Inner {
         };
         match self.hash_object(upload, length, seams).await {
             Err(error @ (StoreError::NotFound | StoreError::Changed(_))) => {
-                live.state().composed.clear();
                 self.missing(live, error).await
             }
             hashed => Ok(hashed?),

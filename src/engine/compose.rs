@@ -100,7 +100,6 @@ impl Inner {
                     self.check_room().await?;
                     let copied = files.copy_in(live.id, Offset(at), &source.key, source.size);
                     self.or_missing(live, copied.await).await?;
-                    live.state().missing_since = None;
                     at += source.size.get();
                 }
                 Ok(())
@@ -128,20 +127,23 @@ impl Inner {
         let Some(pieces) = compose::pieces(&sizes, equal) else {
             return self.too_large(live).await;
         };
+        let missing: Vec<_> = {
+            let state = live.state();
+            let made = |piece: &&Piece| state.composed.contains_key(&piece.number);
+            pieces.iter().filter(|piece| !made(piece)).collect()
+        };
+        if missing.is_empty() {
+            return Ok(());
+        }
         if let [only] = &pieces[..]
             && only.copied().is_none()
             && live.store_upload_id().is_none()
         {
             return self.put_whole(live, parts, sources, only).await;
         }
-        if pieces.is_empty() {
-            return Ok(());
-        }
         let upload = &flight::begin(self, live, parts, MadeOf::Objects).await?;
-        let there = live.state().composed.clone();
-        let missing: Vec<_> = pieces
-            .iter()
-            .filter(|piece| !there.contains_key(&piece.number))
+        let missing: Vec<_> = missing
+            .into_iter()
             .map(|piece| self.make_part(live, parts, upload, sources, piece))
             .collect();
         futures_util::stream::iter(missing)

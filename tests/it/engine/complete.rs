@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jumar::engine::{Complete, Completion, EngineError, Write};
 use jumar::model::digest::Digests;
-use jumar::model::{Length, UploadState};
+use jumar::model::{Digest, DigestAlgorithm, Length, UploadState};
 use jumar::store::call::Call;
 use jumar::store::faulty::{Fault, When};
 
@@ -288,4 +288,52 @@ async fn a_repeated_body_without_an_end_may_stop_anywhere() {
             );
         }
     }
+}
+
+/// Drops a completion while the catalog turns the upload to assembling.
+async fn hang_up_while_turning(rig: &Rig, session: &Session, digests: Digests) {
+    let complete = Complete {
+        id: session.id,
+        key: session.key.clone(),
+        digests,
+        length: None,
+    };
+    let mut work = Box::pin(rig.engine.complete(complete));
+    assert!(futures_util::poll!(&mut work).is_pending());
+    until("the catalog knows", async || {
+        let stored = rig.catalog.load(session.id).await.unwrap().unwrap();
+        matches!(stored.upload.state, UploadState::Assembling { .. })
+    })
+    .await;
+    drop(work);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn told_once_what_was_hung_up_on_can_be_terminated() {
+    let rig = Rig::fs().await;
+    let session = rig.create(Some(4)).await;
+    rig.put(&session, 0, b"1234").await.unwrap();
+    hang_up_while_turning(&rig, &session, Digests::default()).await;
+    let ended = rig.engine.terminate(session.id, &session.key);
+    let ended = tokio::time::timeout(Duration::from_secs(30), ended).await;
+    ended.expect("it ends").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exact_bytes_a_digest_told_with_a_completion_that_was_hung_up_on_counts() {
+    let (rig, faults) = faulty(Ground::fs()).await;
+    faults.fail(Call::Publish, When::Always, Fault::Unavailable);
+    let session = rig.create(Some(4)).await;
+    rig.put(&session, 0, b"1234").await.unwrap();
+    let wrong = Digest::new(DigestAlgorithm::Sha256, vec![7; 32]).unwrap();
+    hang_up_while_turning(&rig, &session, [wrong].into_iter().collect()).await;
+    faults.heal();
+    rig.clock.advance(Duration::from_secs(90));
+    rig.engine.recover(false).await.unwrap();
+    until("it ends", async || {
+        rig.status(&session).await.upload.state.has_ended()
+    })
+    .await;
+    let state = rig.status(&session).await.upload.state;
+    assert!(matches!(state, UploadState::Failed { .. }), "{state:?}");
 }

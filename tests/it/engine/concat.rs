@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jumar::engine::{Create, EngineError, NewRole};
+use jumar::engine::{Create, EngineError, NewRole, Settings};
 use jumar::model::upload::{Declared, FailureReason, Protocol, Role};
-use jumar::model::{Handle, Length, Object, UploadState};
+use jumar::model::{Handle, Length, Object, StoreKey, UploadState};
 use jumar::store::call::Call;
-use jumar::store::faulty::{Fault, When};
+use jumar::store::faulty::{Fault, Faults, When};
+use jumar::store::hooked::Hooked;
 use jumar::store::s3::{S3Config, S3Store};
+use jumar::store::{About, Payload, Shape};
 use sha2::{Digest as _, Sha256};
 
 use super::kit::{both, events, faulty, is_gone, rig_with, until};
@@ -304,5 +306,173 @@ async fn a_part_that_is_ended_fails_what_waits_for_it() {
             matches!(failed, Err(EngineError::Failed { reason: found }) if found == reason),
             "{failed:?}"
         );
+    }
+}
+
+async fn tried_until_ended(rig: &Rig, whole: &Session) -> UploadState {
+    for _ in 0..12 {
+        let _ = rig.complete(whole).await;
+        let state = rig.status(whole).await.upload.state;
+        if state.has_ended() {
+            return state;
+        }
+        rig.clock.advance(Duration::from_secs(20));
+    }
+    panic!("it never ended");
+}
+
+/// The parts' own objects are there, so nothing is lost.
+#[tokio::test]
+async fn never_back_a_final_upload_whose_multipart_upload_is_gone_is_put_together_anew() {
+    let (rig, faults) = faulty(Ground::s3().await).await;
+    let (one, two) = (noise(6 * MIB, 1), noise(6 * MIB, 2));
+    let parts = [complete(&rig, &one).await, complete(&rig, &two).await];
+    for call in [Call::CopyPart, Call::Finish] {
+        faults.fail(call, When::Always, Fault::Unavailable);
+        let whole = made_of(&rig, &[&parts[0], &parts[1]]).await;
+        let _ = rig.complete(&whole).await;
+        rig.s3_server().backend().lose_uploads();
+        faults.heal();
+        let state = tried_until_ended(&rig, &whole).await;
+        assert!(matches!(state, UploadState::Completed { .. }), "{state:?}");
+        expect(&rig, &whole, &[&one[..], &two].concat()).await;
+    }
+}
+
+#[tokio::test]
+async fn never_back_two_short_lags_of_the_store_are_no_loss() {
+    let (rig, faults) = faulty(Ground::s3().await).await;
+    let (one, two) = (noise(6 * MIB, 1), noise(6 * MIB, 2));
+    let parts = [complete(&rig, &one).await, complete(&rig, &two).await];
+    faults.fail(Call::CopyPart, When::Always, Fault::NotFound);
+    let whole = made_of(&rig, &[&parts[0], &parts[1]]).await;
+    let first = rig.complete(&whole).await;
+    assert!(
+        matches!(first, Err(EngineError::Unavailable { .. })),
+        "{first:?}"
+    );
+    faults.heal();
+    faults.fail(Call::Finish, When::Next(1), Fault::Unavailable);
+    let _ = rig.complete(&whole).await;
+    rig.clock.advance(Duration::from_secs(61));
+    faults.fail(Call::Read, When::Next(1), Fault::NotFound);
+    let third = rig.complete(&whole).await;
+    assert!(
+        !matches!(third, Err(EngineError::Failed { .. })),
+        "{third:?}"
+    );
+}
+
+#[tokio::test]
+async fn exact_bytes_what_is_not_what_its_parts_were_is_never_completed() {
+    for rig in both().await {
+        let part = complete(&rig, b"1234").await;
+        let key = StoreKey::of_part(part.id);
+        match rig.store.shape() {
+            Shape::Parts(parts) => {
+                let other = Payload::Memory(Arc::new([bytes::Bytes::from_static(b"12x4")]));
+                let about = About {
+                    upload: part.id,
+                    content_type: None,
+                };
+                parts.put(&key, other, &about).await.unwrap();
+            }
+            Shape::InPlace(_) => {
+                let objects = rig.ground.folder.path().join("objects");
+                std::fs::write(objects.join(key.as_str()), b"12x4").unwrap();
+            }
+        }
+        let whole = made_of(&rig, &[&part, &part]).await;
+        let reason = FailureReason::StoreLost;
+        let state = tried_until_ended(&rig, &whole).await;
+        assert!(
+            matches!(state, UploadState::Failed { reason: found, .. } if found == reason),
+            "{state:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn bounded_putting_together_leaves_the_disk_its_reserve() {
+    let rig = Rig::fs().await;
+    let mut settings = rig.ground.settings();
+    let part = complete(&rig, b"1234").await;
+    let Rig {
+        engine,
+        store,
+        clock,
+        ground,
+        ..
+    } = rig;
+    drop(engine);
+    settings.min_free_bytes = u64::MAX;
+    let rig = ground.rig_at(store, settings, clock);
+    let whole = made_of(&rig, &[&part]).await;
+    let done = rig.complete(&whole).await;
+    assert!(
+        matches!(done, Err(EngineError::Unavailable { .. })),
+        "{done:?}"
+    );
+}
+
+/// The size of equal parts changes while an upload is put together.
+#[tokio::test]
+async fn exact_bytes_where_the_grid_changed_in_between() {
+    let ground = Ground::s3().await;
+    let config = || S3Config {
+        equal_parts: true,
+        ..ground.s3.as_ref().unwrap().config()
+    };
+    let faults = Faults::default();
+    let store = Arc::new(S3Store::open(config()).await);
+    let store = Arc::new(Hooked::new(store, faults.clone()));
+    let plain = Arc::new(S3Store::open(config()).await);
+    let settings = |mib: u64| Settings {
+        chunk_size_bytes: mib * MIB,
+        ..ground.settings()
+    };
+    let (before, after) = (settings(8), settings(6));
+    let rig = ground.rig_with(store, before);
+    let (one, two) = (noise(20 * MIB, 1), noise(20 * MIB, 2));
+    let parts = [complete(&rig, &one).await, complete(&rig, &two).await];
+    faults.fail(Call::CopyPart, When::Nth(4), Fault::Unavailable);
+    let whole = made_of(&rig, &[&parts[0], &parts[1]]).await;
+    let _ = rig.complete(&whole).await;
+    let Rig {
+        engine,
+        clock,
+        ground,
+        ..
+    } = rig;
+    drop(engine);
+    let rig = ground.rig_at(plain, after, clock);
+    expect(&rig, &whole, &[one, two].concat()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_final_upload_that_is_asked_for_as_it_becomes_ready_is_completed_soon() {
+    let rig = Arc::new(Rig::fs().await);
+    for _ in 0..30 {
+        let part = partial(&rig, b"1234").await;
+        let whole = made_of(&rig, &[&part]).await;
+        rig.put(&part, 0, b"1234").await.unwrap();
+        let asking = {
+            let (rig, whole) = (Arc::clone(&rig), whole.clone());
+            tokio::spawn(async move {
+                loop {
+                    let status = rig.engine.halt(whole.id, &whole.key).await;
+                    if status.is_ok_and(|status| status.upload.state != UploadState::Pending) {
+                        break;
+                    }
+                }
+            })
+        };
+        rig.complete(&part).await.unwrap();
+        asking.await.unwrap();
+        until("it is completed by itself", async || {
+            let stored = rig.catalog.load(whole.id).await.unwrap().unwrap();
+            stored.upload.state.has_ended()
+        })
+        .await;
     }
 }

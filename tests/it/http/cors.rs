@@ -39,7 +39,7 @@ async fn a_preflight() {
         insta::allow_duplicates! {
             insta::assert_snapshot!(preflight.shown(), @r#"
             204
-            access-control-allow-headers: Authorization, Content-Type, Content-Range, Content-Digest, Content-MD5, Digest, Repr-Digest, Idempotency-Key, Device-Id, Upload-Key, Upload-Offset, Upload-Length, Upload-Defer-Length, Upload-Metadata, Upload-Checksum, Upload-Concat, Upload-Complete, Upload-Incomplete, Upload-Draft-Interop-Version, Tus-Resumable, X-HTTP-Method-Override, X-Request-ID
+            access-control-allow-headers: Authorization, Content-Type, Content-Disposition, Content-Range, Content-Digest, Content-MD5, Digest, Repr-Digest, Want-Repr-Digest, Idempotency-Key, Device-Id, Upload-Key, Upload-Offset, Upload-Length, Upload-Defer-Length, Upload-Metadata, Upload-Checksum, Upload-Concat, Upload-Complete, Upload-Incomplete, Upload-Draft-Interop-Version, Tus-Resumable, X-HTTP-Method-Override, X-Request-ID
             access-control-allow-methods: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS
             access-control-max-age: 7200
             "#);
