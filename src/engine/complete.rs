@@ -12,11 +12,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::compose::Seams;
 use super::create::count;
 use super::flight;
 use super::hasher::Hasher;
@@ -29,7 +27,7 @@ use crate::model::{
     ByteRange, DigestAlgorithm, Length, Object, Offset, PartNumber, PartReceipt, Timestamp, Upload,
     UploadId, UploadState,
 };
-use crate::store::{self, Payload, Shape, StoreError, Stored};
+use crate::store::{Payload, Shape, StoreError, Stored};
 
 /// How long whoever works on an assembly holds it without a sign of life.
 pub(super) const HOLD: Duration = Duration::from_mins(1);
@@ -443,47 +441,6 @@ impl Inner {
         let reason = FailureReason::StoreLost;
         self.fail(live, reason).await?;
         Err(EngineError::Failed { reason })
-    }
-
-    /// Reads the whole object for its digests. One that is not there, or not what was sent, is tried again, or lost.
-    async fn read_back(&self, live: &Live, upload: &Upload, length: Length) -> Result<Digests> {
-        let seams = if upload.role == Role::Final {
-            let sources = self.catalog.sources(upload.id).await;
-            Seams::of(&sources.map_err(|error| live.catalog_failed(error))?)
-        } else {
-            Seams::default()
-        };
-        match self.hash_object(upload, length, seams).await {
-            Err(error @ (StoreError::NotFound | StoreError::Changed(_))) => {
-                self.missing(live, error).await
-            }
-            hashed => Ok(hashed?),
-        }
-    }
-
-    async fn hash_object(
-        &self,
-        upload: &Upload,
-        length: Length,
-        mut seams: Seams,
-    ) -> store::Result<Digests> {
-        let mut stream = self.store.read(&upload.store_key, None).await?;
-        let mut hasher = Hasher::of_whole(&upload.declared.digests);
-        let mut read = 0;
-        while let Some(bytes) = stream.next().await.transpose()? {
-            read += bytes.len() as u64;
-            (hasher, seams) = super::settle::blocking(move || {
-                hasher.update(&bytes);
-                seams.pass(&bytes)?;
-                Ok((hasher, seams))
-            })
-            .await?;
-        }
-        if read != length.get() {
-            let detail = format!("{read} bytes were read back of {length}");
-            return Err(StoreError::Changed(detail.into()));
-        }
-        Ok(hasher.finish())
     }
 
     /// An upload whose bytes are not the declared ones fails for good.

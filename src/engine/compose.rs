@@ -6,66 +6,19 @@
 //! object is read once when it is whole, like any that was not hashed in order, and what came of each source is compared with
 //! what is known of it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::TryStreamExt as _;
 
 use super::flight;
-use super::hasher::Hasher;
 use super::live::Live;
 use super::{EngineError, Inner, Result};
 use crate::catalog::Source;
 use crate::model::compose::{self, Piece};
-use crate::model::digest::Digests;
 use crate::model::upload::{FailureReason, StoreUploadId};
 use crate::model::{Length, Offset, PartReceipt, Plan, StoreKey};
 use crate::store::{self, MadeOf, Parts, Payload, Put, Shape, StoreError};
-
-/// The stretches that an object was put together from, each to be compared with the digests that its bytes were taken with.
-#[derive(Default)]
-pub(super) struct Seams(VecDeque<Seam>);
-
-struct Seam {
-    left: u64,
-    hasher: Hasher,
-    expected: Digests,
-}
-
-impl Seams {
-    pub(super) fn of(sources: &[Source]) -> Self {
-        let seam = |source: &Source| Seam {
-            left: source.size.get(),
-            hasher: Hasher::of_body(&source.digests.clone().into()),
-            expected: source.digests.clone(),
-        };
-        Self(sources.iter().map(seam).collect())
-    }
-
-    /// Takes the next bytes of the object. `Changed` if those of a source are not what they were.
-    pub(super) fn pass(&mut self, mut bytes: &[u8]) -> store::Result<()> {
-        while let Some(seam) = self.0.front_mut()
-            && !(bytes.is_empty() && seam.left > 0)
-        {
-            let len = usize::try_from(seam.left).unwrap_or(usize::MAX);
-            let (mine, rest) = bytes.split_at(len.min(bytes.len()));
-            seam.hasher.update(mine);
-            seam.left -= mine.len() as u64;
-            bytes = rest;
-            if seam.left == 0
-                && let Some(Seam {
-                    hasher, expected, ..
-                }) = self.0.pop_front()
-                && expected.first_conflict(&hasher.finish()).is_some()
-            {
-                let detail = "what was put together is not what its parts were";
-                return Err(StoreError::Changed(detail.into()));
-            }
-        }
-        Ok(())
-    }
-}
 
 impl Live {
     fn made(&self, part: PartReceipt) {

@@ -16,6 +16,7 @@ mod lane;
 mod lease;
 mod live;
 mod prune;
+mod readback;
 mod settings;
 mod settle;
 mod status;
