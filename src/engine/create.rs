@@ -47,7 +47,7 @@ impl Inner {
             protocol,
             role,
             parts,
-            sealed: create.seal.as_deref().map(|text| key.seal(text)),
+            sealed: create.seal.as_ref().map(|secret| key.seal(&secret.0)),
             store_key: match role {
                 Role::Partial => StoreKey::of_part(id),
                 Role::Whole | Role::Final => self.settings.key_template.fill(id),

@@ -72,7 +72,17 @@ pub struct Create {
     /// What it is for.
     pub role: NewRole,
     /// A text to keep so that only the upload's key opens it again. [`Status::sealed`] tells it.
-    pub seal: Option<String>,
+    pub seal: Option<Secret>,
+}
+
+/// A text that only the holder of an upload's key may read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
 }
 
 /// What a new upload is for. See [`Role`](crate::model::upload::Role).
@@ -193,7 +203,7 @@ pub struct Status {
     /// The bytes that are there, durably. All of them if it is completed.
     pub received: RangeSet,
     /// What [`Create::seal`] was given.
-    pub sealed: Option<String>,
+    pub sealed: Option<Secret>,
 }
 
 /// Asks to complete an upload.

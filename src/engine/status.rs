@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::live::check_expiry;
-use super::{EngineError, Inner, Readiness, Result, Status};
+use super::{EngineError, Inner, Readiness, Result, Secret, Status};
 use crate::model::upload::Snapshot;
 use crate::model::{ByteRange, Object, Upload, UploadId, UploadKey, UploadState};
 
@@ -23,7 +23,8 @@ pub(super) fn status_of(snapshot: Snapshot, key: &UploadKey) -> Result<Status> {
         }
         _ => received,
     };
-    let sealed = upload.sealed.as_deref().and_then(|sealed| key.open(sealed));
+    let opened = upload.sealed.as_deref().and_then(|sealed| key.open(sealed));
+    let sealed = opened.map(Secret);
     Ok(Status {
         upload,
         received,

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::{TUS_RESUMABLE, TUS_VERSION, VERSION, checksum, concat, metadata};
 use crate::api::error::{Code, Problem, UPLOAD_OFFSET};
-use crate::engine::{Create, Expected, NewRole, Write};
+use crate::engine::{Create, Expected, NewRole, Secret, Write};
 use crate::model::upload::{Declared, Protocol};
 use crate::model::{Handle, Length, Offset};
 
@@ -98,7 +98,9 @@ pub(super) fn creation(headers: &HeaderMap) -> Result<Creation, Problem> {
         declared: declared(headers)?,
         length,
         idempotency: None,
-        seal: concat.filter(|_| is_final).map(str::to_owned),
+        seal: concat
+            .filter(|_| is_final)
+            .map(|urls| Secret(urls.to_owned())),
         role,
     };
     Ok(Creation { create, chunk })

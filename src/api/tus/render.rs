@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::{AtPath, Settings, TUS_VERSION, VERSION, checksum, concat};
 use crate::api::error::UPLOAD_OFFSET;
 use crate::api::fields::http_date;
-use crate::engine::{Status, Written};
+use crate::engine::{Secret, Status, Written};
 use crate::model::upload::Role;
 use crate::model::{Handle, Offset, Timestamp, Upload, UploadId, UploadState};
 
@@ -105,7 +105,7 @@ pub(super) fn status(status: &Status) -> Response {
         Role::Whole => {}
         Role::Partial => insert(headers, UPLOAD_CONCAT, concat::PARTIAL),
         Role::Final => {
-            if let Some(urls) = &status.sealed {
+            if let Some(Secret(urls)) = &status.sealed {
                 insert(headers, UPLOAD_CONCAT, urls);
             }
         }

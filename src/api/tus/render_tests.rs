@@ -60,7 +60,7 @@ fn status_of(upload: Upload, bytes: u64) -> Status {
     Status {
         upload,
         received: ByteRange::new(0, bytes).into_iter().collect(),
-        sealed: Some("final;/files/a /files/b".to_owned()),
+        sealed: Some(Secret("final;/files/a /files/b".to_owned())),
     }
 }
 
