@@ -249,6 +249,7 @@ fn engine_settings(config: &Config) -> Result<Settings, AppError> {
         session_ttl: Duration::from_secs(uploads.session_ttl_secs),
         session_max_age: Duration::from_secs(uploads.session_max_age_secs),
         retention: Duration::from_secs(uploads.retention_secs),
+        instant: uploads.instant,
         delete_completed: uploads.delete_completed,
         max_parallel_chunks: uploads.max_parallel_chunks,
         max_checksummed_chunk_bytes: uploads.max_checksummed_chunk_bytes,
@@ -257,6 +258,8 @@ fn engine_settings(config: &Config) -> Result<Settings, AppError> {
         idempotency_ttl: Duration::from_secs(uploads.idempotency_secs),
         commit_interval: Duration::from_secs(uploads.commit_interval_secs),
         complete_wait: Duration::from_secs(uploads.complete_wait_secs),
+        url_ttl: Duration::from_secs(config.direct.url_ttl_secs),
+        verify: config.direct.verify,
         body_stall: Duration::from_secs(config.server.body_stall_secs),
         orphan_grace: Duration::from_secs(config.prune.orphan_grace_secs),
     })

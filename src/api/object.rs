@@ -15,7 +15,8 @@ pub struct ObjectJson<'a> {
     digest: &'a Digests,
     etag: String,
     url: String,
-    verified: bool,
+    verified: &'static str,
+    store_checked: bool,
 }
 
 impl<'a> ObjectJson<'a> {
@@ -29,7 +30,8 @@ impl<'a> ObjectJson<'a> {
             digest: &object.digests,
             etag: etag(object),
             url,
-            verified: object.verified,
+            verified: object.verified.name(),
+            store_checked: object.store_checked,
         }
     }
 }

@@ -12,6 +12,7 @@ pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
     paths(config)?;
     store(config)?;
     uploads(config)?;
+    direct_and_objects(config)?;
     log_and_prune(config)
 }
 
@@ -86,6 +87,8 @@ fn base_paths(config: &Config) -> Checked {
         ("api.native", api.native.as_str()),
         ("api.tus", api.tus.as_str()),
         ("api.ietf", api.ietf.as_str()),
+        ("api.objects", api.objects.as_str()),
+        ("api.s3", api.s3.as_str()),
     ];
     for (key, base) in bases {
         let plain = base.len() > 1
@@ -256,6 +259,22 @@ fn uploads(config: &Config) -> Checked {
         config.store.kind == StoreKind::Fs || config.spool.max_bytes >= uploads.chunk_size_bytes,
         "spool.max_bytes",
         "has to be at least uploads.chunk_size_bytes",
+    )
+}
+
+/// The longest that a signature of S3 may be good for.
+const MAX_URL_TTL_SECS: u64 = 7 * 24 * 3600;
+
+fn direct_and_objects(config: &Config) -> Checked {
+    ensure(
+        (1..=MAX_URL_TTL_SECS).contains(&config.direct.url_ttl_secs),
+        "direct.url_ttl_secs",
+        format!("has to be between 1 and {MAX_URL_TTL_SECS}"),
+    )?;
+    ensure(
+        config.objects.max_size_bytes >= 1,
+        "objects.max_size_bytes",
+        "has to be at least 1",
     )
 }
 

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 pub use read::ConfigError;
 pub use secret::Secret;
 pub use sections::{
-    Api, Catalog, Checksum, Fs, Log, LogFormat, Prune, S3, Server, Spool, Sse, Store, StoreKind,
-    Tail, Uploads,
+    Api, Catalog, Checksum, Direct, Fs, Log, LogFormat, Objects, Prune, S3, Serve, Server, Spool,
+    Sse, Store, StoreKind, Tail, Uploads,
 };
 
 /// Everything that can be told to the server.
@@ -35,6 +35,10 @@ pub struct Config {
     pub spool: Spool,
     /// Limits and times of uploads.
     pub uploads: Uploads,
+    /// URLs that clients put parts to.
+    pub direct: Direct,
+    /// Files in one request, and what is served.
+    pub objects: Objects,
     /// Cleaning up.
     pub prune: Prune,
     /// The log.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
-use crate::engine::Durability;
+use crate::engine::{Durability, Verify};
 
 /// `[server]`: the listeners and what they put up with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +73,10 @@ pub struct Api {
     pub tus: String,
     /// IETF resumable uploads.
     pub ietf: String,
+    /// Files in one request, and objects by their content.
+    pub objects: String,
+    /// What Uppy's S3 plugin asks.
+    pub s3: String,
 }
 
 impl Default for Api {
@@ -81,6 +85,8 @@ impl Default for Api {
             native: "/v1/uploads".to_owned(),
             tus: "/files".to_owned(),
             ietf: "/resumable".to_owned(),
+            objects: "/v1/objects".to_owned(),
+            s3: "/s3".to_owned(),
         }
     }
 }
@@ -293,6 +299,8 @@ pub struct Uploads {
     pub session_max_age_secs: u64,
     /// How long records of ended uploads stay.
     pub retention_secs: u64,
+    /// Whether an upload whose declared SHA-256 is there already is completed at once.
+    pub instant: bool,
     /// Whether ending a completed upload by tus or the IETF's protocol removes its object.
     pub delete_completed: bool,
     /// How many chunks of one upload may be in flight.
@@ -319,6 +327,7 @@ impl Default for Uploads {
             session_ttl_secs: 259_200,
             session_max_age_secs: 518_400,
             retention_secs: 2_592_000,
+            instant: false,
             delete_completed: true,
             max_parallel_chunks: 4,
             max_checksummed_chunk_bytes: 64 << 20,
@@ -327,6 +336,54 @@ impl Default for Uploads {
             idempotency_secs: 86_400,
             commit_interval_secs: 5,
             complete_wait_secs: 25,
+        }
+    }
+}
+
+/// `[direct]`: URLs that clients put parts to, past the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Direct {
+    /// How long a URL is good for.
+    pub url_ttl_secs: u64,
+    /// How what came directly is verified.
+    pub verify: Verify,
+}
+
+impl Default for Direct {
+    fn default() -> Self {
+        Self {
+            url_ttl_secs: 3600,
+            verify: Verify::Readback,
+        }
+    }
+}
+
+/// How content is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Serve {
+    /// Through the server.
+    Proxy,
+    /// By a redirect to a URL of the store.
+    Redirect,
+}
+
+/// `[objects]`: files in one request, and what is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Objects {
+    /// The largest file that is taken in one request.
+    pub max_size_bytes: u64,
+    /// How content is served.
+    pub serve: Serve,
+}
+
+impl Default for Objects {
+    fn default() -> Self {
+        Self {
+            max_size_bytes: 200 << 20,
+            serve: Serve::Proxy,
         }
     }
 }

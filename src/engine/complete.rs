@@ -22,7 +22,7 @@ use super::live::{Live, Opened};
 use super::{Complete, Completion, Conflict, EngineError, Inner, Result};
 use crate::catalog::{CatalogError, Claimed, IntentKind};
 use crate::model::digest::Digests;
-use crate::model::upload::{FailureReason, HashPoint, Role, Snapshot};
+use crate::model::upload::{FailureReason, HashPoint, Role, Snapshot, Verified};
 use crate::model::{
     ByteRange, DigestAlgorithm, Length, Object, Offset, PartNumber, PartReceipt, Timestamp, Upload,
     UploadId, UploadState,
@@ -345,13 +345,13 @@ impl Inner {
                     .await?
             }
         };
-        let digests = if let Some(digests) = digests {
-            digests
+        let (digests, verified) = if let Some(digests) = digests {
+            (digests, Verified::Stream)
         } else {
             let found = self.read_back(live, &upload, length).await?;
             self.compare(live, &upload.declared.digests, &found).await?;
             stored.verified = true;
-            found
+            (found, Verified::Readback)
         };
         let object = Object {
             key: upload.store_key.clone(),
@@ -359,7 +359,8 @@ impl Inner {
             content_type: upload.declared.content_type.clone(),
             digests,
             etag: stored.etag,
-            verified: stored.verified,
+            verified,
+            store_checked: stored.verified,
         };
         let settled = vec![IntentKind::Multipart, IntentKind::Object];
         let now = self.clock.now();

@@ -50,7 +50,7 @@ use live::Registry;
 use prune::JumpGuard;
 
 pub use error::{BodyError, Conflict, EngineError};
-pub use settings::{Durability, Settings};
+pub use settings::{Durability, Settings, Verify};
 
 /// Short for results of the engine.
 pub type Result<T> = std::result::Result<T, EngineError>;

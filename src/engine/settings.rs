@@ -15,6 +15,16 @@ pub enum Durability {
     Process,
 }
 
+/// How what a client put directly into the store is known to be what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verify {
+    /// The object is read once and hashed.
+    Readback,
+    /// The store's own checksum of the whole object is taken for it.
+    StoreChecksum,
+}
+
 /// Limits, sizes and times of the engine. The configuration's documentation says what each is for.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -38,6 +48,8 @@ pub struct Settings {
     pub session_max_age: Duration,
     /// `uploads.retention_secs`
     pub retention: Duration,
+    /// `uploads.instant`
+    pub instant: bool,
     /// `uploads.delete_completed`
     pub delete_completed: bool,
     /// `uploads.max_parallel_chunks`
@@ -54,6 +66,10 @@ pub struct Settings {
     pub commit_interval: Duration,
     /// `uploads.complete_wait_secs`
     pub complete_wait: Duration,
+    /// `direct.url_ttl_secs`
+    pub url_ttl: Duration,
+    /// `direct.verify`
+    pub verify: Verify,
     /// `server.body_stall_secs`
     pub body_stall: Duration,
     /// `prune.orphan_grace_secs`

@@ -343,9 +343,47 @@ pub struct Object {
     pub digests: Digests,
     /// The tag that content is answered with.
     pub etag: String,
+    /// How its digests are known.
+    pub verified: Verified,
     /// Whether what is stored is known to be what was hashed: the store checked a checksum on the way in, the bytes were read
     /// back, or this process wrote them to a disk itself.
-    pub verified: bool,
+    pub store_checked: bool,
+}
+
+/// How an object's digests are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verified {
+    /// The server hashed the bytes on their way to the store.
+    Stream,
+    /// The server read the object back and hashed it.
+    Readback,
+    /// The store computed a checksum of the whole object.
+    StoreChecksum,
+}
+
+impl Verified {
+    /// Its name on the wire and in the catalog.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Readback => "readback",
+            Self::StoreChecksum => "store_checksum",
+        }
+    }
+}
+
+impl std::str::FromStr for Verified {
+    type Err = UnknownWord;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "stream" => Ok(Self::Stream),
+            "readback" => Ok(Self::Readback),
+            "store_checksum" => Ok(Self::StoreChecksum),
+            _ => Err(UnknownWord(name.to_owned())),
+        }
+    }
 }
 
 /// An upload with everything that the catalog has of it.

@@ -35,6 +35,8 @@ pub enum Call {
     PutPart,
     /// [`Parts::copy_part`](super::Parts::copy_part)
     CopyPart,
+    /// [`Parts::copy`](super::Parts::copy)
+    Copy,
     /// [`Parts::finish`](super::Parts::finish)
     Finish,
     /// [`Parts::abort`](super::Parts::abort)
@@ -66,6 +68,7 @@ impl Call {
             Self::Begin => "begin",
             Self::PutPart => "put_part",
             Self::CopyPart => "copy_part",
+            Self::Copy => "copy",
             Self::Finish => "finish",
             Self::Abort => "abort",
             Self::MultipartOf => "multipart_of",

@@ -174,6 +174,11 @@ impl<H: Hook> Parts for Hooked<H> {
         self.hook.around(Call::CopyPart, copied).await
     }
 
+    async fn copy(&self, source: &StoreKey, key: &StoreKey, about: &About) -> Result<Stored> {
+        let copied = self.parts().copy(source, key, about);
+        self.hook.around(Call::Copy, copied).await
+    }
+
     async fn finish(
         &self,
         key: &StoreKey,

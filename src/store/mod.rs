@@ -12,6 +12,7 @@ pub mod call;
 pub mod check;
 #[doc(hidden)]
 pub mod conformance;
+pub mod direct;
 pub mod faulty;
 pub mod file;
 pub mod fs;
@@ -30,6 +31,7 @@ use crate::model::{
     ByteRange, Length, Offset, PartNumber, PartReceipt, StoreKey, Timestamp, UploadId,
 };
 
+pub use direct::Direct;
 pub use file::StagedFile;
 pub use payload::Payload;
 
@@ -137,6 +139,11 @@ pub trait Store: Send + Sync + 'static {
     /// How bytes get in.
     fn shape(&self) -> Shape<'_>;
 
+    /// What it can do past the server, if it can.
+    fn direct(&self) -> Option<&dyn Direct> {
+        None
+    }
+
     /// Looks at an object; `None` if there is none. A store that answers with a general "not found" for another reason
     /// (no such bucket) gives [`StoreError::Refused`] instead.
     async fn head(&self, key: &StoreKey) -> Result<Option<Found>>;
@@ -237,6 +244,11 @@ pub trait Parts: Send + Sync {
         source: &StoreKey,
         source_range: Option<ByteRange>,
     ) -> Result<PartReceipt>;
+
+    /// Copies a whole object of at most [`MAX_PART_BYTES`](crate::model::plan::MAX_PART_BYTES) to another key, on the store's
+    /// side, with what goes with it now. `Taken` if something is there already, where the store looks; so look before, too.
+    /// `NotFound` if there is no such source. Repeatable.
+    async fn copy(&self, source: &StoreKey, key: &StoreKey, about: &About) -> Result<Stored>;
 
     /// Puts the parts together, in the order given. `NotFound` if the multipart upload is gone: then look at the object. When
     /// it fails, what was put stays.

@@ -10,7 +10,7 @@ use jumar::catalog::sqlite::{SqliteCatalog, Synchronous, migrate};
 use jumar::clock::Clock;
 use jumar::engine::{
     Body, BodyError, Complete, Completion, Create, Durability, Engine, EngineError, NewRole,
-    Settings, Status, Write, Written,
+    Settings, Status, Verify, Write, Written,
 };
 use jumar::model::digest::Digests;
 use jumar::model::upload::{Declared, Protocol};
@@ -82,6 +82,7 @@ impl Ground {
             session_ttl: Duration::from_hours(1),
             session_max_age: Duration::from_hours(2),
             retention: Duration::from_hours(24),
+            instant: false,
             delete_completed: true,
             max_parallel_chunks: 4,
             max_checksummed_chunk_bytes: 64 * MIB,
@@ -90,6 +91,8 @@ impl Ground {
             idempotency_ttl: Duration::from_hours(1),
             commit_interval: Duration::from_secs(5),
             complete_wait: Duration::from_secs(25),
+            url_ttl: Duration::from_hours(1),
+            verify: Verify::Readback,
             body_stall: Duration::from_secs(5),
             orphan_grace: Duration::from_mins(10),
         }

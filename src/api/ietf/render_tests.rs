@@ -49,7 +49,8 @@ fn object() -> Object {
         .into_iter()
         .collect(),
         etag: "tag".to_owned(),
-        verified: true,
+        verified: crate::model::upload::Verified::Stream,
+        store_checked: true,
     }
 }
 
@@ -254,7 +255,7 @@ async fn a_final_answer() {
         .await
         .expect("in memory")
         .to_bytes();
-    insta::assert_snapshot!(String::from_utf8_lossy(&body), @r#"{"upload_id":"07070707-0707-0707-0707-070707070707","object":{"key":"k","size":100,"content_type":null,"digest":{"sha-256":"abababababababababababababababababababababababababababababababab","md5":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd"},"etag":"abababababababababababababababababababababababababababababababab","url":"/resumable/abc","verified":true}}"#);
+    insta::assert_snapshot!(String::from_utf8_lossy(&body), @r#"{"upload_id":"07070707-0707-0707-0707-070707070707","object":{"key":"k","size":100,"content_type":null,"digest":{"sha-256":"abababababababababababababababababababababababababababababababab","md5":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd"},"etag":"abababababababababababababababababababababababababababababababab","url":"/resumable/abc","verified":"stream","store_checked":true}}"#);
 }
 
 #[test]

@@ -51,7 +51,8 @@ fn completed() -> UploadState {
         content_type: None,
         digests: Digests::default(),
         etag: "tag".to_owned(),
-        verified: true,
+        verified: crate::model::upload::Verified::Stream,
+        store_checked: true,
     };
     UploadState::Completed { object, at: NOW }
 }

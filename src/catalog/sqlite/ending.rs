@@ -26,7 +26,8 @@ pub(super) fn complete(
     }
     tx.prepare_cached(
         "UPDATE objects
-         SET completed_at = ?2, size = ?3, content_type = ?4, digests = ?5, etag = ?6, verified = ?7
+         SET completed_at = ?2, size = ?3, content_type = ?4, digests = ?5, etag = ?6, verified = ?7,
+             known_by = ?8
          WHERE key = ?1",
     )?
     .execute(params![
@@ -36,7 +37,8 @@ pub(super) fn complete(
         object.content_type,
         json(&object.digests)?,
         object.etag,
-        object.verified,
+        object.store_checked,
+        object.verified.name(),
     ])?;
     intents::settle(tx, id, settled)?;
     let upload = end(tx, id, &UploadState::Completed { object, at: now }, now)?;

@@ -39,7 +39,8 @@ fn payload(upload: &Upload, now: Timestamp) -> Value {
                 "content_type": object.content_type,
                 "digest": object.digests,
                 "etag": object.etag,
-                "verified": object.verified,
+                "verified": object.verified.name(),
+                "store_checked": object.store_checked,
             });
         }
         UploadState::Failed { reason, .. } => {

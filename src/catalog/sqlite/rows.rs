@@ -32,6 +32,7 @@ pub(super) fn upload(tx: &Connection, id: UploadId) -> Result<Option<Upload>> {
     tx.prepare_cached(
         "SELECT s.*, o.key AS object_key, o.size AS object_size, o.content_type AS object_content_type,
                 o.digests AS object_digests, o.etag AS object_etag, o.verified AS object_verified,
+                o.known_by AS object_known_by,
                 CASE WHEN s.role = 'final' AND s.length IS NULL THEN
                     (SELECT CASE WHEN count(*) = count(p.length) THEN sum(p.length) END
                      FROM upload_concat c JOIN upload_sessions p ON p.id = c.part_id WHERE c.final_id = s.id)
@@ -111,7 +112,8 @@ fn read_object(row: &Row<'_>) -> Result<Object> {
         content_type: column(row, "object_content_type")?,
         digests: digests(row, "object_digests")?,
         etag: column(row, "object_etag")?,
-        verified: column(row, "object_verified")?,
+        verified: word(row, "object_known_by")?,
+        store_checked: column(row, "object_verified")?,
     })
 }
 

@@ -311,7 +311,8 @@ async fn an_event_tells_what_became_of_the_upload() {
                 "content_type": "image/jpeg",
                 "digest": { "sha-256": "09".repeat(32) },
                 "etag": "\"whole\"",
-                "verified": true,
+                "verified": "stream",
+                "store_checked": true,
             },
         })
     );

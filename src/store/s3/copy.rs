@@ -6,12 +6,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::check::{TEXT, large_payload, payload};
 use super::error::Failure;
 use super::requests::wire_number;
-use super::{S3Store, store_error, unquoted};
-use crate::model::plan::MIN_PART_BYTES;
+use super::{S3Store, UPLOAD_META, store_error, unquoted};
+use crate::model::plan::{MAX_PART_BYTES, MIN_PART_BYTES};
 use crate::model::upload::StoreUploadId;
 use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey};
 use crate::store::check::{Finding, Outcome};
-use crate::store::{About, MadeOf, Parts as _, Result, Store as _, StoreError};
+use crate::store::{About, MadeOf, Parts as _, Result, Store as _, StoreError, Stored};
 
 /// What is percent-encoded in the name of a source.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -66,6 +66,59 @@ impl S3Store {
             etag,
             checksum: None,
         })
+    }
+
+    /// Copies a whole object to a key where nothing is. A store that does not know the condition copies without.
+    pub(super) async fn copy_whole(
+        &self,
+        source: &StoreKey,
+        key: &StoreKey,
+        about: &About,
+    ) -> Result<Stored> {
+        let mut copied = self.copy_once(source, key, about, true).await;
+        if let Err(failure) = &copied
+            && failure.is_about_an_option()
+        {
+            copied = self.copy_once(source, key, about, false).await;
+        }
+        let etag = copied.map_err(Failure::into_store_error)?;
+        Ok(Stored {
+            etag,
+            verified: false,
+        })
+    }
+
+    async fn copy_once(
+        &self,
+        source: &StoreKey,
+        key: &StoreKey,
+        about: &About,
+        only_if_new: bool,
+    ) -> std::result::Result<String, Failure> {
+        let (sse, kms_key) = self.encryption();
+        let copied = self
+            .client
+            .copy_object()
+            .bucket(&self.config.bucket)
+            .key(self.full(key))
+            .copy_source(self.as_source(source))
+            .set_if_none_match(only_if_new.then(|| "*".to_owned()))
+            .metadata_directive(MetadataDirective::Replace)
+            .metadata(UPLOAD_META, about.upload.to_string())
+            .set_content_type(about.content_type.clone())
+            .set_server_side_encryption(sse)
+            .set_ssekms_key_id(kms_key)
+            .customize()
+            // The store moves as many bytes as if they were put, and nobody knows here how many.
+            .config_override(self.timeouts(self.config.attempt_timeout_for(MAX_PART_BYTES)))
+            .send()
+            .await
+            .map_err(|error| Failure::of(&error))?;
+        Ok(unquoted(
+            copied
+                .copy_object_result()
+                .and_then(|result| result.e_tag()),
+        ))
     }
 
     /// Whether it copies an object to another key.

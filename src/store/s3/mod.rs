@@ -237,6 +237,10 @@ impl Parts for S3Store {
             .await
     }
 
+    async fn copy(&self, source: &StoreKey, key: &StoreKey, about: &About) -> Result<Stored> {
+        self.copy_whole(source, key, about).await
+    }
+
     async fn finish(
         &self,
         key: &StoreKey,

@@ -90,7 +90,8 @@ pub(super) enum Sums {
 }
 
 impl S3Store {
-    fn encryption(&self) -> (Option<ServerSideEncryption>, Option<String>) {
+    /// Encryption as the configuration has it, for what is put, begun or copied.
+    pub(super) fn encryption(&self) -> (Option<ServerSideEncryption>, Option<String>) {
         match &self.config.sse {
             Sse::None => (None, None),
             Sse::Aes256 => (Some(ServerSideEncryption::Aes256), None),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jumar::engine::{Create, EngineError, NewRole, Settings};
-use jumar::model::upload::{Declared, FailureReason, Protocol, Role};
+use jumar::model::upload::{Declared, FailureReason, Protocol, Role, Verified};
 use jumar::model::{Handle, Length, Object, StoreKey, UploadState};
 use jumar::store::call::Call;
 use jumar::store::faulty::{Fault, Faults, When};
@@ -73,7 +73,8 @@ async fn made_of(rig: &Rig, parts: &[&Session]) -> Session {
 async fn expect(rig: &Rig, session: &Session, expected: &[u8]) -> Object {
     let object = rig.complete(session).await.unwrap();
     assert_eq!(sha256_of(&object), hex::encode(Sha256::digest(expected)));
-    assert!(object.verified);
+    assert!(object.store_checked);
+    assert_eq!(object.verified, Verified::Readback);
     assert!(rig.stored(&object).await == expected);
     let status = rig.status(session).await;
     assert_eq!(status.upload.role, Role::Final);

@@ -29,7 +29,7 @@ async fn a_whole_upload_in_one_request_gets_the_final_answer() {
             upload-limit: max-size=53687091200, min-size=0
             upload-offset: 5
 
-            {"upload_id":"<id>","object":{"key":"<id>","size":5,"content_type":"text/plain","digest":{"sha-256":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"},"etag":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5","url":"/resumable/<handle>","verified":true}}
+            {"upload_id":"<id>","object":{"key":"<id>","size":5,"content_type":"text/plain","digest":{"sha-256":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"},"etag":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5","url":"/resumable/<handle>","verified":"stream","store_checked":true}}
             "#);
         }
         let url = url_of(&answer);
