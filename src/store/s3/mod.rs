@@ -2,14 +2,16 @@
 //!
 //! Owns the objects and multipart uploads under one prefix of one bucket. What goes in carries a checksum that the store
 //! verifies, if it can (`checksum.rs`), and the name of its upload, so that it is recognised again. What is copied on the
-//! store's side (`copy.rs`) carries no checksum. Bodies are neither copied nor hashed for their signature (`body.rs`). Needs
-//! permission to list the bucket: without it S3 does not tell "no such object" from "no access".
+//! store's side (`copy.rs`) carries no checksum, and what clients put past the server (`direct.rs`) need not. Bodies are
+//! neither copied nor hashed for their signature (`body.rs`). Needs permission to list the bucket: without it S3 does not tell
+//! "no such object" from "no access".
 
 mod body;
 mod check;
 mod checksum;
 mod client;
 mod copy;
+mod direct;
 mod error;
 mod listing;
 mod read;
@@ -23,8 +25,8 @@ use self::error::{Failure, store_error};
 use self::requests::{Place, Sum, Sums, Taken};
 use super::check::Finding;
 use super::{
-    About, ByteStream, Found, FoundMultipart, MadeOf, Parts, Payload, Put, Result, Shape, Store,
-    StoreError, Stored,
+    About, ByteStream, Direct, Found, FoundMultipart, MadeOf, Parts, Payload, Put, Result, Shape,
+    Store, StoreError, Stored,
 };
 use crate::model::upload::{PartChecksum, StoreUploadId};
 use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey};
@@ -135,6 +137,10 @@ fn unquoted(etag: Option<&str>) -> String {
 impl Store for S3Store {
     fn shape(&self) -> Shape<'_> {
         Shape::Parts(self)
+    }
+
+    fn direct(&self) -> Option<&dyn Direct> {
+        Some(self)
     }
 
     async fn head(&self, key: &StoreKey) -> Result<Option<Found>> {

@@ -1,0 +1,198 @@
+//! Past the server: requests signed for others, and what has come of them.
+//!
+//! What is signed is what a plain client can send: no header that is not told with it. Where the keys of the store come from
+//! the environment and end before the request does, so does the request.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
+use aws_sdk_s3::types::{ChecksumMode, ChecksumType, Part};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::error::{Failure, store_error};
+use super::listing::{MAX_PAGES, PAGE};
+use super::requests::{wire_number, wire_size};
+use super::{S3Store, unquoted};
+use crate::model::upload::{PartChecksum, StoreUploadId};
+use crate::model::{Digest, DigestAlgorithm, Length, PartNumber, StoreKey, Timestamp};
+use crate::store::direct::{AnswerWith, FoundPart, PartPlace, SignedRequest};
+use crate::store::{Direct, Result, StoreError};
+
+#[async_trait]
+impl Direct for S3Store {
+    async fn sign_part(
+        &self,
+        place: PartPlace<'_>,
+        size: Option<Length>,
+        digest: Option<&Digest>,
+        now: Timestamp,
+        ttl: Duration,
+    ) -> Result<SignedRequest> {
+        let mut call = self
+            .client
+            .upload_part()
+            .bucket(&self.config.bucket)
+            .key(self.full(place.key))
+            .upload_id(&place.upload.0)
+            .part_number(wire_number(place.number))
+            .set_content_length(size.map(|size| wire_size(size.get())));
+        if let Some(digest) = digest {
+            let value = STANDARD.encode(digest.value());
+            call = match digest.algorithm() {
+                DigestAlgorithm::Sha256 => call.checksum_sha256(value),
+                DigestAlgorithm::Crc32c => call.checksum_crc32_c(value),
+                DigestAlgorithm::Crc64Nvme => call.checksum_crc64_nvme(value),
+                DigestAlgorithm::Md5 => call.content_md5(value),
+                other => {
+                    return Err(StoreError::Refused(
+                        format!("S3 verifies no {other} of a part").into(),
+                    ));
+                }
+            };
+        }
+        let signed = call
+            .presigned(window(now, ttl)?)
+            .await
+            .map_err(store_error)?;
+        Ok(told("PUT", &signed, now, ttl))
+    }
+
+    async fn sign_read(
+        &self,
+        key: &StoreKey,
+        with: &AnswerWith,
+        now: Timestamp,
+        ttl: Duration,
+    ) -> Result<SignedRequest> {
+        let signed = self
+            .client
+            .get_object()
+            .bucket(&self.config.bucket)
+            .key(self.full(key))
+            .set_response_content_type(with.content_type.clone())
+            .set_response_content_disposition(with.content_disposition.clone())
+            .set_response_cache_control(with.cache_control.clone())
+            .presigned(window(now, ttl)?)
+            .await
+            .map_err(store_error)?;
+        Ok(told("GET", &signed, now, ttl))
+    }
+
+    async fn parts_of(
+        &self,
+        key: &StoreKey,
+        upload: &StoreUploadId,
+        after: Option<PartNumber>,
+        limit: u32,
+    ) -> Result<Vec<FoundPart>> {
+        let limit = limit as usize;
+        let mut found = Vec::new();
+        let mut marker = after.map(|number| number.0.to_string());
+        for _ in 0..MAX_PAGES {
+            let wanted = i32::try_from(limit - found.len()).unwrap_or(PAGE).min(PAGE);
+            if wanted == 0 {
+                break;
+            }
+            let page = self
+                .client
+                .list_parts()
+                .bucket(&self.config.bucket)
+                .key(self.full(key))
+                .upload_id(&upload.0)
+                .set_part_number_marker(marker.clone())
+                .max_parts(wanted)
+                .send()
+                .await
+                .map_err(store_error)?;
+            for part in page.parts() {
+                found.push(found_part(part)?);
+            }
+            found.truncate(limit);
+            let next = page.next_part_number_marker().map(str::to_owned);
+            if page.is_truncated() != Some(true) || next.is_none() || next == marker {
+                break;
+            }
+            marker = next;
+        }
+        Ok(found)
+    }
+
+    async fn checksum_of(&self, key: &StoreKey) -> Result<Option<String>> {
+        let looked = self
+            .client
+            .head_object()
+            .bucket(&self.config.bucket)
+            .key(self.full(key))
+            .checksum_mode(ChecksumMode::Enabled)
+            .send()
+            .await
+            .map_err(|error| Failure::of(&error));
+        let head = match looked {
+            Ok(head) => head,
+            Err(failure) if failure.is_404() => {
+                self.confirm_absence(key).await?;
+                return Err(StoreError::NotFound);
+            }
+            Err(failure) => return Err(failure.into_store_error()),
+        };
+        // A checksum of the parts' checksums says nothing that the bytes alone would.
+        let whole =
+            !matches!(head.checksum_type(), Some(other) if *other != ChecksumType::FullObject);
+        Ok(head
+            .checksum_crc64_nvme()
+            .filter(|_| whole)
+            .and_then(|sum| STANDARD.decode(sum).ok())
+            .filter(|sum| sum.len() == DigestAlgorithm::Crc64Nvme.len())
+            .map(hex::encode))
+    }
+
+    /// A CRC-64/NVME AWS computes by itself where a part comes without, and MD5 and none are of one request alone. Of an
+    /// upload that was begun with CRC-32C it refuses parts without one, since nobody else computes what the whole's is made of.
+    async fn mixes(&self) -> Result<bool> {
+        Ok(self.checksum.get(self).await? != Some(PartChecksum::Crc32c))
+    }
+}
+
+/// The time that a request is good for.
+fn window(now: Timestamp, ttl: Duration) -> Result<PresigningConfig> {
+    let since = Duration::from_millis(u64::try_from(now.0).unwrap_or(0));
+    PresigningConfig::builder()
+        .start_time(UNIX_EPOCH + since)
+        .expires_in(ttl)
+        .build()
+        .map_err(|error| StoreError::Refused(error.into()))
+}
+
+fn told(
+    method: &'static str,
+    signed: &PresignedRequest,
+    now: Timestamp,
+    ttl: Duration,
+) -> SignedRequest {
+    let headers = signed.headers();
+    SignedRequest {
+        method,
+        url: signed.uri().to_owned(),
+        headers: headers
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        expires_at: now.after(ttl),
+    }
+}
+
+fn found_part(part: &Part) -> Result<FoundPart> {
+    let number = part.part_number().and_then(|number| number.try_into().ok());
+    let size = part.size().and_then(|size| size.try_into().ok());
+    let (Some(number), Some(size), Some(etag)) = (number, size, part.e_tag()) else {
+        return Err(StoreError::Unavailable(
+            "it lists a part without its number, size or tag".into(),
+        ));
+    };
+    Ok(FoundPart {
+        number: PartNumber(number),
+        size: Length(size),
+        etag: unquoted(Some(etag)),
+    })
+}
