@@ -18,5 +18,6 @@ mod http;
 mod ietf;
 mod store;
 mod store_copies;
+mod store_direct;
 mod store_s3;
 mod tus;

@@ -3,6 +3,7 @@
 //! `s3s` speaks the protocol and checks signatures, [`super::s3_backend`] keeps the objects, [`super::s3_control`] is the
 //! test's handle. Faults strike between the wire and the backend, so the client sees what it would see of a broken store.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -85,6 +86,30 @@ impl S3Server {
     pub(crate) async fn store(&self) -> S3Store {
         S3Store::open(self.config()).await
     }
+}
+
+/// How a store reaches the real S3 server of `JUMAR_TEST_S3_*`, if there is one. `scripts/dev-s3 start --env FILE` gives the
+/// variables.
+pub(crate) fn real_config() -> Option<S3Config> {
+    let variable = |name: &str| std::env::var(format!("JUMAR_TEST_S3_{name}")).ok();
+    let Some(endpoint) = variable("ENDPOINT") else {
+        // Not by a macro: those are captured, and this should be seen.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: no real S3 server; JUMAR_TEST_S3_ENDPOINT is not set (scripts/dev-s3)"
+        );
+        return None;
+    };
+    Some(S3Config {
+        bucket: variable("BUCKET").expect("JUMAR_TEST_S3_BUCKET"),
+        endpoint: Some(endpoint),
+        region: variable("REGION"),
+        prefix: format!("jumar-tests-{}", std::process::id()),
+        force_path_style: true,
+        access_key_id: variable("ACCESS_KEY_ID"),
+        secret_access_key: variable("SECRET_ACCESS_KEY"),
+        ..S3Config::default()
+    })
 }
 
 impl Drop for S3Server {
