@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Result;
+use super::check::Finding;
 use crate::model::upload::StoreUploadId;
 use crate::model::{Digest, Length, PartNumber, StoreKey, Timestamp};
 
@@ -107,4 +108,11 @@ pub trait Direct: Send + Sync {
     /// Whether parts that carry no checksum may join a multipart upload begun as [`MadeOf::Parts`](super::MadeOf::Parts). Found
     /// out once, by trying it where that takes a trial; then it stays.
     async fn mixes(&self) -> Result<bool>;
+
+    /// Whether pages of these origins may send what is signed, as far as the store's own rules for browsers go.
+    async fn check_browsers(&self, origins: &[String]) -> Finding;
+
+    /// Sees to it that they may, by a rule of our own; what was done, in words. Repeatable. Not atomic: rules that somebody
+    /// else writes at the same time may be lost.
+    async fn allow_browsers(&self, origins: &[String]) -> Result<String>;
 }

@@ -155,12 +155,16 @@ async fn answer(
     let (head, mut body) = request.into_parts();
     let mut released = control.watch();
     let fault = control.arrived(call_of(&head));
-    if matches!(&fault, Some(Fault::Status(..) | Fault::Generic404)) {
+    if matches!(
+        &fault,
+        Some(Fault::Status(..) | Fault::Pretended | Fault::Generic404)
+    ) {
         // A client that is answered while it sends may only see that the connection ends.
         while let Some(Ok(_)) = body.frame().await {}
     }
     match &fault {
         Some(Fault::Status(status, code)) => return Ok(error_response(*status, code)),
+        Some(Fault::Pretended) => return Ok(HttpResponse::new(Body::empty())),
         Some(Fault::Generic404) => {
             let mut response = HttpResponse::new(Body::from(String::from("nothing here")));
             *response.status_mut() = http::StatusCode::NOT_FOUND;

@@ -78,6 +78,8 @@ pub(crate) enum Fault {
     Status(u16, &'static str),
     /// The same, but the call was carried out.
     StatusAfter(u16, &'static str),
+    /// An empty 200; nothing is done.
+    Pretended,
     /// A 404 that is not of S3: no XML.
     Generic404,
     /// The connection is cut; nothing is done.

@@ -173,6 +173,7 @@ impl S3Store {
             self.try_multipart(&key, &about).await,
         ));
         findings.push(self.try_copied_part(&key, &about).await);
+        findings.push(self.try_signed_part(&key, &about).await);
         findings.push(needed(
             "list and abort multipart uploads",
             "the permissions to list the bucket's multipart uploads and to abort them",

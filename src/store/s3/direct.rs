@@ -18,6 +18,7 @@ use super::requests::{wire_number, wire_size};
 use super::{S3Store, unquoted};
 use crate::model::upload::{PartChecksum, StoreUploadId};
 use crate::model::{Digest, DigestAlgorithm, Length, PartNumber, StoreKey, Timestamp};
+use crate::store::check::Finding;
 use crate::store::direct::{AnswerWith, FoundPart, PartPlace, SignedRequest};
 use crate::store::{Direct, Result, StoreError};
 
@@ -156,6 +157,14 @@ impl Direct for S3Store {
                 Ok(*found.await?)
             }
         }
+    }
+
+    async fn check_browsers(&self, origins: &[String]) -> Finding {
+        self.look_at_cors(origins).await
+    }
+
+    async fn allow_browsers(&self, origins: &[String]) -> Result<String> {
+        self.apply_cors(origins).await
     }
 }
 

@@ -11,11 +11,13 @@ mod check;
 mod checksum;
 mod client;
 mod copy;
+mod cors;
 mod direct;
 mod error;
 mod listing;
 mod read;
 mod requests;
+mod trial;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
