@@ -30,7 +30,7 @@ pub(super) fn snapshot(tx: &Connection, id: UploadId) -> Result<Option<Snapshot>
 /// The upload alone.
 pub(super) fn upload(tx: &Connection, id: UploadId) -> Result<Option<Upload>> {
     tx.prepare_cached(
-        "SELECT s.*, o.key AS object_key, o.size AS object_size, o.content_type AS object_content_type,
+        "SELECT s.*, o.key AS stored_key, o.size AS object_size, o.content_type AS object_content_type,
                 o.digests AS object_digests, o.etag AS object_etag, o.verified AS object_verified,
                 o.known_by AS object_known_by,
                 CASE WHEN s.role = 'final' AND s.length IS NULL THEN
@@ -107,7 +107,7 @@ fn read_state(row: &Row<'_>) -> Result<UploadState> {
 
 fn read_object(row: &Row<'_>) -> Result<Object> {
     Ok(Object {
-        key: word(row, "object_key")?,
+        key: word(row, "stored_key")?,
         size: Length(number(row, "object_size")?),
         content_type: column(row, "object_content_type")?,
         digests: digests(row, "object_digests")?,
