@@ -134,6 +134,17 @@ pub struct Write {
     /// The body goes exactly where the upload's bytes end: every other writer is displaced first, and if `start` is not
     /// the end then, it is refused with [`EngineError::OutOfOrder`].
     pub append: bool,
+    /// The body is all of the upload.
+    pub whole: Option<Whole>,
+}
+
+/// A body that is all of its upload. Its clean end fixes the upload's length; it is held against the digests that were
+/// declared as soon as it has ended; and if it breaks, nothing of it counts, since nobody will go on with it. On its way
+/// nothing of it is put by for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole {
+    /// The most bytes that it may have.
+    pub at_most: Length,
 }
 
 /// What a body has to hash to.

@@ -269,6 +269,7 @@ pub(crate) fn write(session: &Session, start: u64, len: u64) -> Write {
         length: None,
         digests: Digests::default().into(),
         append: false,
+        whole: None,
     }
 }
 

@@ -53,6 +53,7 @@ impl Content {
             length: self.length,
             digests: self.digests.clone().into(),
             append: true,
+            whole: None,
         }
     }
 }
