@@ -12,24 +12,14 @@ use super::Settings;
 use crate::api::error::UPLOAD_OFFSET;
 use crate::api::fields::http_date;
 use crate::api::object::{CompletedJson, ObjectJson};
+use crate::api::session::{SessionJson, pairs};
 use crate::engine::{Completion, Created, Status, Written};
 use crate::model::digest::Digests;
-use crate::model::{Object, Timestamp, UploadId, UploadState};
+use crate::model::{Object, RangeSet, Timestamp, UploadId, UploadState};
 
 const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
 /// An HTTP date, as tus defined the field; times in JSON are RFC 3339.
 const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
-
-#[derive(Serialize)]
-struct CreatedJson {
-    upload_id: String,
-    upload_key: String,
-    chunk_size: u64,
-    max_parallel_chunks: usize,
-    length: Option<u64>,
-    expires_at: Timestamp,
-    received: [(u64, u64); 0],
-}
 
 #[derive(Serialize)]
 struct StatusJson<'a> {
@@ -59,20 +49,7 @@ struct WorkingJson {
 /// `201` with the session and its key.
 pub(super) fn created(created: &Created, settings: &Settings) -> Response {
     let upload = &created.upload;
-    let body = CreatedJson {
-        upload_id: upload.id.to_string(),
-        upload_key: created.key.reveal(),
-        chunk_size: settings.chunk_size,
-        // Chunks that overtake each other would be refused.
-        max_parallel_chunks: if upload.declared.sequential {
-            1
-        } else {
-            settings.max_parallel_chunks
-        },
-        length: upload.length.map(crate::model::Length::get),
-        expires_at: upload.expires_at,
-        received: [],
-    };
+    let body = SessionJson::new(upload, &created.key, &RangeSet::default(), settings.advice);
     let mut response = json(StatusCode::CREATED, &body);
     let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::try_from(settings.url_of(upload.id)) {
@@ -106,11 +83,7 @@ pub(super) fn status(status: &Status, settings: &Settings) -> Response {
         state: upload.state.name(),
         length: upload.length.map(crate::model::Length::get),
         offset: status.received.contiguous().get(),
-        received: status
-            .received
-            .iter()
-            .map(|range| (range.start(), range.end()))
-            .collect(),
+        received: pairs(&status.received),
         expires_at: upload.expires_at,
         filename: upload.declared.filename.as_deref(),
         content_type: upload.declared.content_type.as_deref(),
