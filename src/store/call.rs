@@ -45,6 +45,10 @@ pub enum Call {
     MultipartOf,
     /// [`Parts::multipart_uploads`](super::Parts::multipart_uploads)
     MultipartUploads,
+    /// [`Direct::parts_of`](super::Direct::parts_of)
+    PartsOf,
+    /// [`Direct::checksum_of`](super::Direct::checksum_of)
+    ChecksumOf,
 }
 
 impl Call {
@@ -73,6 +77,8 @@ impl Call {
             Self::Abort => "abort",
             Self::MultipartOf => "multipart_of",
             Self::MultipartUploads => "multipart_uploads",
+            Self::PartsOf => "parts_of",
+            Self::ChecksumOf => "checksum_of",
         }
     }
 }

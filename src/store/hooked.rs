@@ -1,17 +1,21 @@
 //! A store with something around each of its calls: figures, or faults for tests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::call::Call;
 use super::check::Finding;
+use super::direct::{AnswerWith, FoundPart, PartPlace, SignedRequest};
 use super::{
-    About, ByteStream, Found, FoundMultipart, InPlace, MadeOf, Parts, Payload, Put, Result, Shape,
-    StagedFile, Store, Stored,
+    About, ByteStream, Direct, Found, FoundMultipart, InPlace, MadeOf, Parts, Payload, Put, Result,
+    Shape, StagedFile, Store, Stored,
 };
 use crate::model::upload::StoreUploadId;
-use crate::model::{ByteRange, Length, Offset, PartNumber, PartReceipt, StoreKey, UploadId};
+use crate::model::{
+    ByteRange, Digest, Length, Offset, PartNumber, PartReceipt, StoreKey, Timestamp, UploadId,
+};
 
 /// What is around the calls of a store.
 pub trait Hook: Send + Sync + 'static {
@@ -28,8 +32,8 @@ pub trait Hook: Send + Sync + 'static {
     }
 }
 
-/// A store of either shape with a hook around its calls. Its [`check`](Store::check) and what it says of itself are passed on
-/// as they are.
+/// A store of either shape with a hook around its calls. Its [`check`](Store::check), what it says of itself and what it signs
+/// are passed on as they are.
 pub struct Hooked<H> {
     inner: Arc<dyn Store>,
     hook: H,
@@ -55,6 +59,11 @@ impl<H: Hook> Hooked<H> {
             Shape::InPlace(_) => unreachable!("the shape that we show is the inner one's"),
         }
     }
+
+    fn signer(&self) -> &dyn Direct {
+        let direct = self.inner.direct();
+        direct.expect("what can be done past us is what can be done past the inner one")
+    }
 }
 
 #[async_trait]
@@ -64,6 +73,10 @@ impl<H: Hook> Store for Hooked<H> {
             Shape::InPlace(_) => Shape::InPlace(self),
             Shape::Parts(_) => Shape::Parts(self),
         }
+    }
+
+    fn direct(&self) -> Option<&dyn Direct> {
+        self.inner.direct().map(|_| self as &dyn Direct)
     }
 
     async fn head(&self, key: &StoreKey) -> Result<Option<Found>> {
@@ -209,5 +222,57 @@ impl<H: Hook> Parts for Hooked<H> {
     ) -> Result<Vec<FoundMultipart>> {
         let listed = self.parts().multipart_uploads(after, limit);
         self.hook.around(Call::MultipartUploads, listed).await
+    }
+}
+
+#[async_trait]
+impl<H: Hook> Direct for Hooked<H> {
+    async fn sign_part(
+        &self,
+        place: PartPlace<'_>,
+        size: Option<Length>,
+        digest: Option<&Digest>,
+        now: Timestamp,
+        ttl: Duration,
+    ) -> Result<SignedRequest> {
+        self.signer().sign_part(place, size, digest, now, ttl).await
+    }
+
+    async fn sign_read(
+        &self,
+        key: &StoreKey,
+        with: &AnswerWith,
+        now: Timestamp,
+        ttl: Duration,
+    ) -> Result<SignedRequest> {
+        self.signer().sign_read(key, with, now, ttl).await
+    }
+
+    async fn parts_of(
+        &self,
+        key: &StoreKey,
+        upload: &StoreUploadId,
+        after: Option<PartNumber>,
+        limit: u32,
+    ) -> Result<Vec<FoundPart>> {
+        let listed = self.signer().parts_of(key, upload, after, limit);
+        self.hook.around(Call::PartsOf, listed).await
+    }
+
+    async fn checksum_of(&self, key: &StoreKey) -> Result<Option<String>> {
+        let asked = self.signer().checksum_of(key);
+        self.hook.around(Call::ChecksumOf, asked).await
+    }
+
+    async fn mixes(&self) -> Result<bool> {
+        self.signer().mixes().await
+    }
+
+    async fn check_browsers(&self, origins: &[String]) -> Finding {
+        self.signer().check_browsers(origins).await
+    }
+
+    async fn allow_browsers(&self, origins: &[String]) -> Result<String> {
+        self.signer().allow_browsers(origins).await
     }
 }

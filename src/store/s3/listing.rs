@@ -7,10 +7,10 @@ use crate::model::{StoreKey, Timestamp};
 use crate::store::{FoundMultipart, Result, StoreError};
 
 /// The most that S3 lists at once.
-const PAGE: i32 = 1_000;
+pub(super) const PAGE: i32 = 1_000;
 
 /// A store whose markers lead nowhere is left after this many pages.
-const MAX_PAGES: usize = 10_000;
+pub(super) const MAX_PAGES: usize = 10_000;
 
 /// Where a page begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -2,29 +2,34 @@
 //!
 //! Owns the objects and multipart uploads under one prefix of one bucket. What goes in carries a checksum that the store
 //! verifies, if it can (`checksum.rs`), and the name of its upload, so that it is recognised again. What is copied on the
-//! store's side (`copy.rs`) carries no checksum. Bodies are neither copied nor hashed for their signature (`body.rs`). Needs
-//! permission to list the bucket: without it S3 does not tell "no such object" from "no access".
+//! store's side (`copy.rs`) carries no checksum, and what clients put past the server (`direct.rs`) need not. Bodies are
+//! neither copied nor hashed for their signature (`body.rs`). Needs permission to list the bucket: without it S3 does not tell
+//! "no such object" from "no access".
 
 mod body;
 mod check;
 mod checksum;
 mod client;
 mod copy;
+mod cors;
+mod direct;
 mod error;
 mod listing;
 mod read;
 mod requests;
+mod trial;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use tokio::sync::OnceCell;
 
 use self::checksum::Chosen;
 use self::error::{Failure, store_error};
 use self::requests::{Place, Sum, Sums, Taken};
 use super::check::Finding;
 use super::{
-    About, ByteStream, Found, FoundMultipart, MadeOf, Parts, Payload, Put, Result, Shape, Store,
-    StoreError, Stored,
+    About, ByteStream, Direct, Found, FoundMultipart, MadeOf, Parts, Payload, Put, Result, Shape,
+    Store, StoreError, Stored,
 };
 use crate::model::upload::{PartChecksum, StoreUploadId};
 use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey};
@@ -42,6 +47,8 @@ pub struct S3Store {
     config: S3Config,
     prefix: String,
     checksum: Chosen,
+    /// Whether parts without the checksum that an upload was begun with are taken, once it was tried.
+    mixes: OnceCell<bool>,
 }
 
 impl S3Store {
@@ -56,6 +63,7 @@ impl S3Store {
         Self {
             client: client::build(&config).await,
             checksum: Chosen::new(config.checksum),
+            mixes: OnceCell::new(),
             prefix,
             config,
         }
@@ -135,6 +143,10 @@ fn unquoted(etag: Option<&str>) -> String {
 impl Store for S3Store {
     fn shape(&self) -> Shape<'_> {
         Shape::Parts(self)
+    }
+
+    fn direct(&self) -> Option<&dyn Direct> {
+        Some(self)
     }
 
     async fn head(&self, key: &StoreKey) -> Result<Option<Found>> {

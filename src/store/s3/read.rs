@@ -39,7 +39,7 @@ impl S3Store {
     }
 
     /// The answer to HEAD has no body, so its 404 may mean the bucket, or come from a proxy. That to GET says which.
-    async fn confirm_absence(&self, key: &StoreKey) -> Result<()> {
+    pub(super) async fn confirm_absence(&self, key: &StoreKey) -> Result<()> {
         let got = self
             .client
             .get_object()

@@ -279,6 +279,6 @@ pub(super) fn wire_number(number: PartNumber) -> i32 {
 }
 
 /// A size as the wire has it; none comes near the limit.
-fn wire_size(bytes: u64) -> i64 {
+pub(super) fn wire_size(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
