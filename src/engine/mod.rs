@@ -49,8 +49,9 @@ use buffer::Budget;
 use live::Registry;
 use prune::JumpGuard;
 
+pub use crate::store::direct::{AnswerWith, SignedRequest};
 pub use error::{BodyError, Conflict, EngineError};
-pub use settings::{Durability, Settings, Verify};
+pub use settings::{Durability, Serve, Settings, Verify};
 
 /// Short for results of the engine.
 pub type Result<T> = std::result::Result<T, EngineError>;
@@ -463,6 +464,16 @@ impl Engine {
     /// The bytes of an object, or a stretch of them.
     pub async fn read(&self, object: &Object, range: Option<ByteRange>) -> Result<ByteStream> {
         Ok(self.inner.store.read(&object.key, range).await?)
+    }
+
+    /// A request that gets an object straight from the store, which answers as it is told; `None` where content goes through
+    /// the server, because it was configured so or because the store cannot sign.
+    pub async fn signed_read(
+        &self,
+        object: &Object,
+        with: &AnswerWith,
+    ) -> Result<Option<SignedRequest>> {
+        self.inner.signed_read(object, with).await
     }
 
     /// One round of cleaning up.

@@ -104,11 +104,18 @@ pub(super) fn refusal(error: EngineError) -> Problem {
             }
         }
         // Nobody else knows of it; it was ended from within.
-        EngineError::Displaced | EngineError::Gone | EngineError::NotFound => {
-            EngineError::unavailable("the upload of a file was ended while it came").into()
-        }
+        EngineError::Displaced | EngineError::Gone | EngineError::NotFound => unavailable(
+            EngineError::unavailable("the upload of a file was ended while it came"),
+        ),
+        error @ EngineError::Unavailable { .. } => unavailable(error),
         error => error.into(),
     }
+}
+
+fn unavailable(error: EngineError) -> Problem {
+    let mut problem = Problem::from(error);
+    problem.detail = kept_nothing("it cannot be taken now");
+    problem
 }
 
 fn broken(source: BodyError) -> Problem {
@@ -120,11 +127,10 @@ fn broken(source: BodyError) -> Problem {
             Problem::bad_request(kept_nothing(&detail))
         }
         BodyError::Malformed(_) => Problem::bad_request(kept_nothing(&source.to_string())),
-        BodyError::ShuttingDown => EngineError::Unavailable {
+        BodyError::ShuttingDown => unavailable(EngineError::Unavailable {
             retry_after: RESTARTED_WITHIN,
             source: source.into(),
-        }
-        .into(),
+        }),
     }
 }
 

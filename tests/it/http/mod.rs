@@ -11,6 +11,7 @@ mod health;
 mod http2;
 mod limits;
 mod metrics;
+mod objects;
 mod refusals;
 mod secrets;
 mod shutdown;
