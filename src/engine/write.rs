@@ -135,10 +135,13 @@ impl Writer {
         // From here on the rest of the body, if there is any, is whoever's who gave it.
         drop(body);
         let outcome = self.finish(end).await;
+        let goes_on = outcome.is_ok() || self.request.whole.is_none();
         let live = Arc::clone(&self.live);
         let engine = Arc::clone(&self.engine);
         drop(self);
-        engine.kick_settling(&live);
+        if goes_on {
+            engine.kick_settling(&live);
+        }
         outcome
     }
 
