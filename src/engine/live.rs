@@ -88,6 +88,8 @@ pub(super) struct Change {
     pub(super) parts: Vec<PartReceipt>,
     pub(super) hash: Option<HashPoint>,
     pub(super) readback: bool,
+    /// The expiry moves on without bytes, too: they are on their way.
+    pub(super) alive: bool,
 }
 
 impl Live {
@@ -169,11 +171,15 @@ impl Live {
     /// Remembers something durably, and then here.
     pub(super) async fn commit(&self, engine: &Inner, change: Change) -> Result<()> {
         let now = engine.clock.now();
-        let expires_at = engine.expiry(self.created_at, now);
-        let commit = {
+        let slides = change.alive || !change.received.is_empty();
+        let (commit, expires_at) = {
             let state = self.state();
             let upload = &state.snapshot.upload;
-            Commit {
+            // Others may have very many ranges, and it makes no difference to them.
+            let full = upload.protocol == Protocol::Objects
+                && is_full_with(&state.snapshot, &change.received);
+            let expires_at = engine.expiry(upload.protocol, full, self.created_at, now);
+            let commit = Commit {
                 id: self.id,
                 epoch: upload.epoch,
                 received: change.received.clone(),
@@ -183,8 +189,9 @@ impl Live {
                 readback: change.readback,
                 boot: engine.boot.clone(),
                 now,
-                expires_at: (!change.received.is_empty()).then_some(expires_at),
-            }
+                expires_at: slides.then_some(expires_at),
+            };
+            (commit, expires_at)
         };
         engine
             .catalog
@@ -197,11 +204,11 @@ impl Live {
             received,
             parts,
         } = &mut state.snapshot;
-        if !change.received.is_empty() {
+        if slides {
             upload.expires_at = expires_at;
-            if upload.state == UploadState::Pending {
-                upload.state = UploadState::Uploading;
-            }
+        }
+        if !change.received.is_empty() && upload.state == UploadState::Pending {
+            upload.state = UploadState::Uploading;
         }
         for range in change.received {
             received.insert(range);
@@ -485,6 +492,16 @@ impl Inner {
         }
         snapshot
     }
+}
+
+/// Whether every byte is there once these are, too.
+fn is_full_with(snapshot: &Snapshot, more: &[ByteRange]) -> bool {
+    let mut received = snapshot.received.clone();
+    for range in more {
+        received.insert(*range);
+    }
+    let length = snapshot.upload.length;
+    length.is_some_and(|length| received.covers_length(length))
 }
 
 /// An upload past its expiry is gone, whether the pruner has come by or not.

@@ -11,6 +11,7 @@ mod cut;
 mod drain;
 mod harness;
 mod kill;
+mod objects;
 mod random;
 mod ranges;
 mod session;
