@@ -4,6 +4,7 @@
 //! [`EngineError`] into its own kind of answer.
 
 mod abort;
+mod address;
 mod admit;
 mod buffer;
 mod complete;
@@ -38,8 +39,8 @@ use crate::clock::Clock;
 use crate::model::digest::Digests;
 use crate::model::upload::{Declared, Protocol};
 use crate::model::{
-    ByteRange, DigestAlgorithm, Handle, Length, Object, Offset, RangeSet, Timestamp, Upload,
-    UploadId, UploadKey,
+    ByteRange, Digest, DigestAlgorithm, Handle, Length, Object, Offset, RangeSet, Timestamp,
+    Upload, UploadId, UploadKey,
 };
 use crate::store::tail::Spool;
 use crate::store::{ByteStream, Store};
@@ -474,6 +475,11 @@ impl Engine {
         with: &AnswerWith,
     ) -> Result<Option<SignedRequest>> {
         self.inner.signed_read(object, with).await
+    }
+
+    /// The object that has this SHA-256, where objects are addressed by their content.
+    pub async fn object_with(&self, sha256: &Digest) -> Result<Option<Object>> {
+        Ok(self.inner.catalog.object_with(sha256.clone()).await?)
     }
 
     /// One round of cleaning up.

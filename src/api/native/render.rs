@@ -15,11 +15,27 @@ use crate::api::object::{CompletedJson, ObjectJson};
 use crate::api::session::{SessionJson, pairs};
 use crate::engine::{Completion, Created, Status, Written};
 use crate::model::digest::Digests;
-use crate::model::{Object, RangeSet, Timestamp, UploadId, UploadState};
+use crate::model::{ByteRange, Object, Timestamp, UploadId, UploadState};
 
 const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
 /// An HTTP date, as tus defined the field; times in JSON are RFC 3339.
 const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
+
+#[derive(Serialize)]
+struct CreatedJson<'a> {
+    #[serde(flatten)]
+    session: SessionJson,
+    /// Where the content was there already, so that nothing has to be sent.
+    #[serde(flatten)]
+    completed: Option<InstantJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct InstantJson<'a> {
+    state: &'static str,
+    object: ObjectJson<'a>,
+    deduplicated: bool,
+}
 
 #[derive(Serialize)]
 struct StatusJson<'a> {
@@ -36,6 +52,8 @@ struct StatusJson<'a> {
     digest: &'a Digests,
     #[serde(skip_serializing_if = "Option::is_none")]
     object: Option<ObjectJson<'a>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    deduplicated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure_reason: Option<&'static str>,
 }
@@ -49,7 +67,21 @@ struct WorkingJson {
 /// `201` with the session and its key.
 pub(super) fn created(created: &Created, settings: &Settings) -> Response {
     let upload = &created.upload;
-    let body = SessionJson::new(upload, &created.key, &RangeSet::default(), settings.advice);
+    let completed = match &upload.state {
+        UploadState::Completed { object, .. } => Some(InstantJson {
+            state: upload.state.name(),
+            object: object_json(upload.id, object, settings),
+            deduplicated: upload.is_deduplicated(),
+        }),
+        _ => None,
+    };
+    let there = upload.length.filter(|_| completed.is_some());
+    let received = there.and_then(|length| ByteRange::new(0, length.get()));
+    let received = received.into_iter().collect();
+    let body = CreatedJson {
+        session: SessionJson::new(upload, &created.key, &received, settings.advice),
+        completed,
+    };
     let mut response = json(StatusCode::CREATED, &body);
     let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::try_from(settings.url_of(upload.id)) {
@@ -90,6 +122,7 @@ pub(super) fn status(status: &Status, settings: &Settings) -> Response {
         metadata: &upload.declared.metadata,
         digest: &upload.declared.digests,
         object,
+        deduplicated: upload.is_deduplicated(),
         failure_reason,
     };
     with_progress(json(StatusCode::OK, &body), status)
@@ -114,8 +147,10 @@ pub(super) fn completion(id: UploadId, completion: &Completion, settings: &Setti
             } else {
                 StatusCode::CREATED
             };
-            let object = object_json(id, object, settings);
-            json(status, &CompletedJson::new(id, object))
+            json(
+                status,
+                &CompletedJson::new(id, object, content_url(id, settings)),
+            )
         }
         Completion::Working { retry_after } => {
             let body = WorkingJson {
@@ -137,7 +172,11 @@ pub(super) fn aborted() -> Response {
 }
 
 fn object_json<'a>(id: UploadId, object: &'a Object, settings: &Settings) -> ObjectJson<'a> {
-    ObjectJson::new(object, format!("{}/content", settings.url_of(id)))
+    ObjectJson::new(object, content_url(id, settings))
+}
+
+fn content_url(id: UploadId, settings: &Settings) -> String {
+    format!("{}/content", settings.url_of(id))
 }
 
 fn empty(status: StatusCode) -> Response {

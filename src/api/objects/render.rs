@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Settings;
 use super::take::{Outcome, Taken};
 use crate::api::error::{Code, Problem};
-use crate::api::object::{CompletedJson, ObjectJson};
+use crate::api::object::CompletedJson;
 use crate::api::session::SessionJson;
 use crate::engine::{BodyError, Conflict, EngineError};
 use crate::model::{Handle, Length, Object};
@@ -63,7 +63,7 @@ fn done(handle: &Handle, object: &Object, settings: &Settings) -> Response {
     let url = format!("{}/content", settings.url_of(handle.id));
     let body = WithKey {
         upload_key: handle.key.reveal(),
-        body: CompletedJson::new(handle.id, ObjectJson::new(object, url.clone())),
+        body: CompletedJson::new(handle.id, object, url.clone()),
     };
     json(StatusCode::CREATED, url, &body)
 }

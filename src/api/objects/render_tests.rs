@@ -65,6 +65,8 @@ fn object() -> Object {
     let sha256 = Digest::from_hex(DigestAlgorithm::Sha256, &"ab".repeat(32));
     Object {
         key: "k".parse().expect("a key"),
+        first: handle().id,
+        shared: false,
         size: Length(100),
         content_type: Some("image/jpeg".to_owned()),
         digests: Digests::from_iter([sha256.expect("hex")]),
