@@ -15,17 +15,17 @@ use crate::api::object::{CompletedJson, ObjectJson};
 use crate::api::session::{SessionJson, pairs};
 use crate::engine::{Completion, Created, Status, Written};
 use crate::model::digest::Digests;
-use crate::model::{ByteRange, Object, RangeSet, Timestamp, UploadId, UploadState};
+use crate::model::{ByteRange, Object, Timestamp, UploadId, UploadState};
 
 const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
 /// An HTTP date, as tus defined the field; times in JSON are RFC 3339.
 const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 
-/// A new session, and its object where the content was there already, so that nothing has to be sent.
 #[derive(Serialize)]
 struct CreatedJson<'a> {
     #[serde(flatten)]
     session: SessionJson,
+    /// Where the content was there already, so that nothing has to be sent.
     #[serde(flatten)]
     completed: Option<InstantJson<'a>>,
 }
@@ -67,18 +67,17 @@ struct WorkingJson {
 /// `201` with the session and its key.
 pub(super) fn created(created: &Created, settings: &Settings) -> Response {
     let upload = &created.upload;
-    let (completed, received) = match &upload.state {
-        UploadState::Completed { object, .. } => {
-            let json = InstantJson {
-                state: upload.state.name(),
-                object: object_json(upload.id, object, settings),
-                deduplicated: upload.is_deduplicated(),
-            };
-            let all = ByteRange::new(0, object.size.get());
-            (Some(json), all.into_iter().collect())
-        }
-        _ => (None, RangeSet::default()),
+    let completed = match &upload.state {
+        UploadState::Completed { object, .. } => Some(InstantJson {
+            state: upload.state.name(),
+            object: object_json(upload.id, object, settings),
+            deduplicated: upload.is_deduplicated(),
+        }),
+        _ => None,
     };
+    let there = upload.length.filter(|_| completed.is_some());
+    let received = there.and_then(|length| ByteRange::new(0, length.get()));
+    let received = received.into_iter().collect();
     let body = CreatedJson {
         session: SessionJson::new(upload, &created.key, &received, settings.advice),
         completed,

@@ -65,7 +65,7 @@ fn object() -> Object {
     let sha256 = Digest::from_hex(DigestAlgorithm::Sha256, &"ab".repeat(32));
     Object {
         key: "k".parse().expect("a key"),
-        first: UploadId::from_bytes([7; 16]),
+        first: handle().id,
         shared: false,
         size: Length(100),
         content_type: Some("image/jpeg".to_owned()),

@@ -11,7 +11,7 @@ use crate::support::server::{Server, Upload, uploaded};
 const BYTES: &[u8] = b"0123456789";
 
 fn by_content(config: &mut Config) {
-    config.store.key = "{sha256}".to_owned();
+    "{sha256}".clone_into(&mut config.store.key);
 }
 
 async fn both(change: impl Fn(&mut Config)) -> [Server; 2] {
