@@ -37,15 +37,25 @@ impl Expected {
 
 impl Inner {
     pub(super) async fn admit(self: &Arc<Self>, write: Write) -> Result<Admitted> {
+        loop {
+            if let Some(admitted) = self.try_admit(&write).await? {
+                return Ok(admitted);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// `None` if the upload ended, or changed hands, between finding it and working on it.
+    async fn try_admit(self: &Arc<Self>, write: &Write) -> Result<Option<Admitted>> {
         let live = match self.open(write.id, &write.key).await? {
             Opened::Live(live) => live,
             Opened::Waiting(_) => return Err(EngineError::Unwritable),
-            Opened::Ended(upload) => return self.admit_repeat(&upload, &write),
+            Opened::Ended(upload) => return self.admit_repeat(&upload, write).map(Some),
         };
         if live.role() == Role::Final {
             return Err(EngineError::Unwritable);
         }
-        self.check_size(&live, &write)?;
+        self.check_size(&live, write)?;
         self.check_room().await?;
         let open_end = write.length.map_or(self.open_end(&live), Length::get);
         let end = write.end.map_or(open_end, Offset::get);
@@ -54,19 +64,18 @@ impl Inner {
             append_at: write.append.then_some(write.start),
             max_parallel: self.settings.max_parallel_chunks,
         };
-        let lease = live.lease(ask).await?;
+        let lease = match live.lease(ask).await {
+            Err(EngineError::Displaced) if live.state().lost => return Ok(None),
+            lease => lease?,
+        };
         // Only a write that is let in changes anything. Its body may be empty, so that no other commit would follow.
         let news = write.length.is_some() && live.length().is_none();
         fix_length(&live, write.length)?;
         if news {
             live.commit(self, Change::default()).await?;
         }
-        Ok(Admitted::Writer(Box::new(Writer::new(
-            Arc::clone(self),
-            live,
-            lease,
-            write,
-        ))))
+        let writer = Writer::new(Arc::clone(self), live, lease, write.clone());
+        Ok(Some(Admitted::Writer(Box::new(writer))))
     }
 
     /// Checks a range against the upload's length and the limits, and a length that the request tells.
