@@ -7,6 +7,7 @@ pub(crate) mod assembling;
 pub(crate) mod cleaning;
 pub(crate) mod concat;
 pub(crate) mod creating;
+pub(crate) mod direct;
 pub(crate) mod ending;
 pub(crate) mod writing;
 
@@ -76,6 +77,10 @@ macro_rules! suite {
             concat: parts_are_not_purged_before_they_are_discarded,
             concat: a_terminated_upload_leaves_its_object_to_be_deleted,
             concat: only_what_has_an_end_to_undo_is_terminated,
+            direct: a_later_url_for_a_part_is_good_for_longer,
+            direct: urls_are_forgotten_when_they_are_closed,
+            direct: urls_are_forgotten_when_the_upload_ends,
+            direct: only_the_owner_of_what_takes_bytes_hands_out_urls,
             cleaning: an_announcement_stays_as_it_was,
             cleaning: a_multipart_upload_is_named,
             cleaning: what_is_settled_is_gone,
@@ -165,6 +170,7 @@ pub(crate) fn nothing_of(id: UploadId, epoch: Epoch) -> Commit {
         epoch,
         received: Vec::new(),
         parts: Vec::new(),
+        closed: Vec::new(),
         hash: None,
         length: None,
         readback: false,

@@ -122,7 +122,7 @@ impl Inner {
     }
 
     /// Turns the upload to assembling, unless it is.
-    async fn turn(&self, live: &Arc<Live>, command: &Complete) -> Result<()> {
+    async fn turn(self: &Arc<Self>, live: &Arc<Live>, command: &Complete) -> Result<()> {
         let _turn = live.turning.lock().await;
         if live.state().lost {
             return Err(EngineError::Displaced);
@@ -143,13 +143,14 @@ impl Inner {
         Ok(())
     }
 
-    async fn begin_assembly(&self, live: &Arc<Live>, command: &Complete) -> Result<()> {
+    async fn begin_assembly(self: &Arc<Self>, live: &Arc<Live>, command: &Complete) -> Result<()> {
         if live.length().or(command.length).is_some() {
             live.save_writers(SAVE_WITHIN).await;
         } else {
             // What is there now is all there is.
             live.displace_all().await?;
         }
+        self.receive_found(live).await?;
         let length = {
             let mut state = live.state();
             let reach = state.reach();
@@ -302,12 +303,13 @@ impl Inner {
         }
         let (upload, parts) = {
             let state = live.state();
-            let parts = if composed {
-                &state.composed
+            let mut parts = if composed {
+                state.composed.clone()
             } else {
-                &state.snapshot.parts
+                state.snapshot.parts.clone()
             };
-            (state.snapshot.upload.clone(), parts.clone())
+            parts.extend(state.held.clone());
+            (state.snapshot.upload.clone(), parts)
         };
         let length = upload.length.unwrap_or_default();
         let mut digests = None;
@@ -347,6 +349,10 @@ impl Inner {
         };
         let (digests, verified) = if let Some(digests) = digests {
             (digests, Verified::Stream)
+        } else if let Some(found) = self.trusted_checksum(live, &upload).await? {
+            self.compare(live, &upload.declared.digests, &found).await?;
+            stored.verified = true;
+            (found, Verified::StoreChecksum)
         } else {
             let found = self.read_back(live, &upload, length).await?;
             self.compare(live, &upload.declared.digests, &found).await?;
@@ -377,8 +383,8 @@ impl Inner {
 
     /// Makes the object of a store of parts, or finds that it was made before.
     async fn put_together(
-        &self,
-        live: &Live,
+        self: &Arc<Self>,
+        live: &Arc<Live>,
         upload: &Upload,
         receipts: Vec<PartReceipt>,
         length: Length,
@@ -406,9 +412,10 @@ impl Inner {
                 verified: true,
             });
         };
-        match parts
-            .finish(&upload.store_key, multipart, &receipts, length)
-            .await
+        let all_checked = receipts.iter().all(|receipt| receipt.checksum.is_some());
+        match self
+            .finish_parts(live, parts, multipart, receipts, length)
+            .await?
         {
             Err(error @ (StoreError::NotFound | StoreError::Changed(_))) => {
                 match self.store.head(&upload.store_key).await? {
@@ -417,10 +424,9 @@ impl Inner {
                         if found.size == length
                             && found.upload.is_none_or(|id| id == upload.id) =>
                     {
-                        let verified = receipts.iter().all(|receipt| receipt.checksum.is_some());
                         Ok(Stored {
                             etag: found.etag,
-                            verified,
+                            verified: all_checked,
                         })
                     }
                     _ if upload.role == Role::Final => Self::compose_again(live, error),

@@ -56,6 +56,10 @@ pub(super) struct State {
     pub(super) busy: BTreeSet<PartNumber>,
     /// Cells with bytes in the tail.
     pub(super) spooled: BTreeSet<PartNumber>,
+    /// Cells of the tail that were put as parts while their client may still replace them by a URL. The tail keeps their bytes.
+    pub(super) held: BTreeMap<PartNumber, PartReceipt>,
+    /// An earlier try put the object together and did not live to tell.
+    pub(super) put_together: bool,
     /// The multipart upload that a part has landed in, whether that is committed or not.
     pub(super) landed_in: Option<StoreUploadId>,
     /// Requests up to this number were told to go; they do not get in any more.
@@ -88,6 +92,8 @@ pub(super) struct Change {
     pub(super) parts: Vec<PartReceipt>,
     pub(super) hash: Option<HashPoint>,
     pub(super) readback: bool,
+    /// Its parts were put by the client.
+    pub(super) direct: bool,
 }
 
 impl Live {
@@ -120,6 +126,8 @@ impl Live {
                 hash_owner: None,
                 busy: BTreeSet::new(),
                 spooled,
+                held: BTreeMap::new(),
+                put_together: false,
                 landed_in: None,
                 displaced_to: 0,
                 displaced_at: VecDeque::new(),
@@ -173,11 +181,17 @@ impl Live {
         let commit = {
             let state = self.state();
             let upload = &state.snapshot.upload;
+            let numbers = change.parts.iter().map(|part| part.number);
+            let closed = numbers.filter(|number| {
+                // A receipt beside it would say that the part came by the URL.
+                !change.direct && state.snapshot.direct.contains_key(number)
+            });
             Commit {
                 id: self.id,
                 epoch: upload.epoch,
                 received: change.received.clone(),
                 parts: change.parts.clone(),
+                closed: closed.collect(),
                 hash: change.hash.clone(),
                 length: upload.length,
                 readback: change.readback,
@@ -186,6 +200,7 @@ impl Live {
                 expires_at: (!change.received.is_empty()).then_some(expires_at),
             }
         };
+        let closed = commit.closed.clone();
         engine
             .catalog
             .commit(commit)
@@ -196,6 +211,7 @@ impl Live {
             upload,
             received,
             parts,
+            direct,
         } = &mut state.snapshot;
         if !change.received.is_empty() {
             upload.expires_at = expires_at;
@@ -211,6 +227,7 @@ impl Live {
             *reach = received.contiguous();
             news
         });
+        direct.retain(|number, _| !closed.contains(number));
         parts.extend(change.parts.into_iter().map(|part| (part.number, part)));
         upload.readback |= change.readback;
         // More algorithms may have been asked for while this hash was on its way: it is of no use then.

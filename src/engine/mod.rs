@@ -9,6 +9,7 @@ mod buffer;
 mod complete;
 mod compose;
 mod create;
+mod direct;
 mod error;
 mod flight;
 pub mod hasher;
@@ -22,6 +23,7 @@ mod settle;
 mod status;
 mod write;
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -38,8 +40,8 @@ use crate::clock::Clock;
 use crate::model::digest::Digests;
 use crate::model::upload::{Declared, Protocol};
 use crate::model::{
-    ByteRange, DigestAlgorithm, Handle, Length, Object, Offset, RangeSet, Timestamp, Upload,
-    UploadId, UploadKey,
+    ByteRange, Digest, DigestAlgorithm, Handle, Length, Object, Offset, PartNumber, RangeSet,
+    Timestamp, Upload, UploadId, UploadKey,
 };
 use crate::store::tail::Spool;
 use crate::store::{ByteStream, Store};
@@ -49,6 +51,7 @@ use buffer::Budget;
 use live::Registry;
 use prune::JumpGuard;
 
+pub use crate::store::direct::SignedRequest;
 pub use error::{BodyError, Conflict, EngineError};
 pub use settings::{Durability, Settings, Verify};
 
@@ -204,6 +207,30 @@ pub struct Status {
     pub received: RangeSet,
     /// What [`Create::seal`] was given.
     pub sealed: Option<Secret>,
+}
+
+/// Asks for URLs that parts can be put to, past the server.
+#[derive(Debug, Clone)]
+pub struct PartUrls {
+    /// Which upload.
+    pub id: UploadId,
+    /// The key that opens it.
+    pub key: UploadKey,
+    /// Which parts, each once.
+    pub numbers: Vec<PartNumber>,
+    /// Digests that the store is to verify parts by.
+    pub digests: BTreeMap<PartNumber, Digest>,
+}
+
+/// A request that puts a part into the store.
+#[derive(Debug, Clone)]
+pub struct SignedPart {
+    /// The part.
+    pub number: PartNumber,
+    /// Its bytes: all of them have to come with the request.
+    pub range: ByteRange,
+    /// The request.
+    pub request: SignedRequest,
 }
 
 /// Asks to complete an upload.
@@ -426,6 +453,24 @@ impl Engine {
     /// What is known. Live writers commit what they have first, and go on.
     pub async fn status(&self, id: UploadId, key: &UploadKey) -> Result<Status> {
         self.inner.status(id, key).await
+    }
+
+    /// Signs requests that put parts into the store, past the server. All of them or none.
+    pub async fn part_urls(&self, ask: PartUrls) -> Result<Vec<SignedPart>> {
+        self.inner.part_urls(ask).await.map_err(come_back)
+    }
+
+    /// Counts a part as received that was put by its URL, if the store has it, with this etag if one is told. Repeatable. A part
+    /// that nobody tells of is found when the upload is completed.
+    pub async fn part_arrived(
+        &self,
+        id: UploadId,
+        key: &UploadKey,
+        number: PartNumber,
+        etag: Option<&str>,
+    ) -> Result<Written> {
+        let arrived = self.inner.part_arrived(id, key, number, etag).await;
+        arrived.map_err(come_back)
     }
 
     /// Makes the object. Repeatable.

@@ -153,6 +153,8 @@ pub struct Upload {
     pub store_key: StoreKey,
     /// The store's name for its multipart upload, once there is one.
     pub store_upload_id: Option<StoreUploadId>,
+    /// That one was begun without checksums, so its parts have none.
+    pub unchecked: bool,
     /// When it was created.
     pub created_at: Timestamp,
     /// When something of it last changed.
@@ -395,6 +397,9 @@ pub struct Snapshot {
     pub received: RangeSet,
     /// The parts that the store has.
     pub parts: BTreeMap<PartNumber, PartReceipt>,
+    /// Parts that URLs were handed out for, and until when one may be good. Where there is a receipt, too, the part came
+    /// directly.
+    pub direct: BTreeMap<PartNumber, Timestamp>,
 }
 
 impl Snapshot {
@@ -405,6 +410,7 @@ impl Snapshot {
             upload,
             received: RangeSet::new(),
             parts: BTreeMap::new(),
+            direct: BTreeMap::new(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use super::direct;
 use super::error::corrupt;
 use crate::catalog::{CatalogError, Due, Intent, IntentKind, Result};
 use crate::model::digest::Digests;
@@ -24,13 +25,14 @@ pub(super) fn snapshot(tx: &Connection, id: UploadId) -> Result<Option<Snapshot>
         upload,
         received: received(tx, id)?,
         parts: parts(tx, id)?,
+        direct: direct::of(tx, id)?,
     }))
 }
 
 /// The upload alone.
 pub(super) fn upload(tx: &Connection, id: UploadId) -> Result<Option<Upload>> {
     tx.prepare_cached(
-        "SELECT s.*, o.key AS object_key, o.size AS object_size, o.content_type AS object_content_type,
+        "SELECT s.*, o.key AS stored_key, o.size AS object_size, o.content_type AS object_content_type,
                 o.digests AS object_digests, o.etag AS object_etag, o.verified AS object_verified,
                 o.known_by AS object_known_by,
                 CASE WHEN s.role = 'final' AND s.length IS NULL THEN
@@ -74,6 +76,7 @@ fn read_upload(row: &Row<'_>) -> Result<Upload> {
         boot: column(row, "boot")?,
         store_key: word(row, "store_key")?,
         store_upload_id: column::<Option<String>>(row, "store_upload_id")?.map(StoreUploadId),
+        unchecked: column(row, "unchecked")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
         expires_at: time(row, "expires_at")?,
@@ -107,7 +110,7 @@ fn read_state(row: &Row<'_>) -> Result<UploadState> {
 
 fn read_object(row: &Row<'_>) -> Result<Object> {
     Ok(Object {
-        key: word(row, "object_key")?,
+        key: word(row, "stored_key")?,
         size: Length(number(row, "object_size")?),
         content_type: column(row, "object_content_type")?,
         digests: digests(row, "object_digests")?,
@@ -219,11 +222,13 @@ pub(super) fn optional_number(row: &Row<'_>, name: &'static str) -> Result<Optio
         .transpose()
 }
 
-fn small(row: &Row<'_>, name: &'static str) -> Result<u32> {
+/// A column that counts something small.
+pub(super) fn small(row: &Row<'_>, name: &'static str) -> Result<u32> {
     u32::try_from(number(row, name)?).map_err(|error| corrupt(name, error))
 }
 
-fn time(row: &Row<'_>, name: &'static str) -> Result<Timestamp> {
+/// A column with a time.
+pub(super) fn time(row: &Row<'_>, name: &'static str) -> Result<Timestamp> {
     column(row, name).map(Timestamp)
 }
 
