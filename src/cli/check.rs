@@ -7,16 +7,24 @@ use super::in_full;
 use crate::app::{open_catalog, open_store};
 use crate::catalog::Catalog as _;
 use crate::config::Config;
+use crate::store::Store;
 use crate::store::check::{Finding, Outcome};
 
 /// How long the catalog has for a small commit.
 const COMMIT_WITHIN: Duration = Duration::from_secs(10);
 
-pub(super) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) async fn check(config: &Config, apply_cors: bool) -> anyhow::Result<ExitCode> {
     let mut sound = tell("catalog", &catalog(config).await);
     match open_store(config).await {
         Ok(store) => {
+            if apply_cors {
+                sound &= tell("store", &allow_browsers(config, &*store).await);
+            }
             for finding in store.check().await {
+                sound &= tell("store", &finding);
+            }
+            if let Some(direct) = store.direct() {
+                let finding = direct.check_browsers(&config.server.cors_origins).await;
                 sound &= tell("store", &finding);
             }
         }
@@ -36,6 +44,22 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+async fn allow_browsers(config: &Config, store: &dyn Store) -> Finding {
+    let outcome = match store.direct() {
+        None => Outcome::Without("there are no direct uploads to this store".into()),
+        Some(direct) => match direct.allow_browsers(&config.server.cors_origins).await {
+            Ok(done) => Outcome::Works(done),
+            Err(error) => Outcome::Broken(format!(
+                "{error}; see the permissions to get and put the bucket's CORS"
+            )),
+        },
+    };
+    Finding {
+        what: "apply CORS",
+        outcome,
+    }
 }
 
 async fn catalog(config: &Config) -> Finding {

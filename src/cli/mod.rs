@@ -46,7 +46,11 @@ enum Command {
     /// Bring the catalog's schema up to date
     Migrate,
     /// Try catalog and store, and say what was found
-    Check,
+    Check {
+        /// Let the pages of `server.cors_origins` upload to the bucket directly: one rule of its CORS is set, others are kept
+        #[arg(long)]
+        apply_cors: bool,
+    },
 }
 
 /// Runs it.
@@ -100,7 +104,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Command::Serve => serve::serve(config).await,
             Command::Prune { dry_run } => prune(config, dry_run).await,
             Command::Migrate => migrate_catalog(&config),
-            Command::Check => check::check(&config).await,
+            Command::Check { apply_cors } => check::check(&config, apply_cors).await,
         }
     });
     // What still runs in the background was told to stop, and nothing that was acknowledged depends on it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Result;
+use super::check::Finding;
 use crate::model::upload::StoreUploadId;
 use crate::model::{Digest, Length, PartNumber, StoreKey, Timestamp};
 
@@ -67,9 +68,12 @@ pub struct AnswerWith {
 /// A store that signs requests, and tells which parts have come.
 #[async_trait]
 pub trait Direct: Send + Sync {
-    /// Signs the request that puts one part. With `size`, the store takes exactly so many bytes; with `digest` (SHA-256, MD5,
-    /// CRC-32C or CRC-64/NVME; `Refused` for others), bytes that have it. Calls nobody, so it says nothing of whether the
-    /// multipart upload is there.
+    /// Signs the request that puts one part into a multipart upload begun as [`MadeOf::Parts`](super::MadeOf::Parts). With
+    /// `size`, the store takes exactly so many bytes; with `digest`, bytes that have it. `Refused` for a digest that the store
+    /// would not verify: which of SHA-256, MD5, CRC-32C and CRC-64/NVME it does is the store's own, and the error names them.
+    ///
+    /// Does not ask whether the multipart upload is there. The first one with a digest may try out what the store verifies;
+    /// beside that, nobody is called.
     async fn sign_part(
         &self,
         place: PartPlace<'_>,
@@ -98,9 +102,17 @@ pub trait Direct: Send + Sync {
         limit: u32,
     ) -> Result<Vec<FoundPart>>;
 
-    /// The store's own CRC-64/NVME of the whole object, in lower-case hex, where it has one.
+    /// The store's own CRC-64/NVME of the whole object, in lower-case hex, where it has one. `NotFound` if there is no object.
     async fn checksum_of(&self, key: &StoreKey) -> Result<Option<String>>;
 
-    /// Whether parts that carry no checksum may join a multipart upload begun as [`MadeOf::Parts`](super::MadeOf::Parts).
+    /// Whether parts that carry no checksum may join a multipart upload begun as [`MadeOf::Parts`](super::MadeOf::Parts). Found
+    /// out once, by trying it where that takes a trial; then it stays.
     async fn mixes(&self) -> Result<bool>;
+
+    /// Whether pages of these origins may send what is signed, as far as the store's own rules for browsers go.
+    async fn check_browsers(&self, origins: &[String]) -> Finding;
+
+    /// Sees to it that they may, by a rule of our own; what was done, in words. Repeatable. Not atomic: rules that somebody
+    /// else writes at the same time may be lost.
+    async fn allow_browsers(&self, origins: &[String]) -> Result<String>;
 }

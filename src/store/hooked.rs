@@ -267,4 +267,12 @@ impl<H: Hook> Direct for Hooked<H> {
     async fn mixes(&self) -> Result<bool> {
         self.signer().mixes().await
     }
+
+    async fn check_browsers(&self, origins: &[String]) -> Finding {
+        self.signer().check_browsers(origins).await
+    }
+
+    async fn allow_browsers(&self, origins: &[String]) -> Result<String> {
+        self.signer().allow_browsers(origins).await
+    }
 }

@@ -186,6 +186,22 @@ async fn check_finds_an_s3_fit() {
 }
 
 #[tokio::test]
+async fn check_lets_browsers_in_where_there_is_a_bucket() {
+    let bucket = Server::prepare(Settings::s3());
+    let folder = Server::prepare(Settings::folder());
+    for (server, applied) in [
+        (bucket, "ok       store: apply CORS: "),
+        (folder, "without  store: apply CORS: "),
+    ] {
+        let output = server.run(&["check", "--apply-cors"]).await;
+        assert!(output.status.success(), "{}", text(&output));
+        assert!(text(&output).contains(applied), "{}", text(&output));
+        let allowed = text(&output).contains("ok       store: the bucket's CORS\n");
+        assert_eq!(allowed, applied.starts_with("ok"), "{}", text(&output));
+    }
+}
+
+#[tokio::test]
 async fn check_finds_wrong_credentials() {
     let settings = Settings::s3().with("store.s3", "secret_access_key", r#""not-the-secret""#);
     let server = Server::prepare(settings);

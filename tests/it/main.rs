@@ -17,6 +17,8 @@ mod engine;
 mod http;
 mod ietf;
 mod store;
+mod store_browsers;
 mod store_copies;
+mod store_direct;
 mod store_s3;
 mod tus;

@@ -1,6 +1,5 @@
 //! The stores: the conformance suite on each of them, and what the S3 store makes of a store that misbehaves.
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use jumar::store::Store as _;
@@ -12,7 +11,7 @@ use jumar::store::hooked::Hooked;
 use jumar::store::measured::Measured;
 use jumar::store::s3::{ChecksumMode, S3Config, S3Store};
 
-use crate::support::s3::S3Server;
+use crate::support::s3::{S3Server, real_config};
 
 #[tokio::test]
 async fn a_folder_conforms() {
@@ -62,13 +61,7 @@ async fn a_strict_bucket_conforms_with_every_checksum() {
 /// `scripts/dev-s3 start --env FILE` gives the variables.
 #[tokio::test]
 async fn a_real_s3_server_conforms() {
-    let variable = |name: &str| std::env::var(format!("JUMAR_TEST_S3_{name}")).ok();
-    let Some(endpoint) = variable("ENDPOINT") else {
-        // Not by a macro: those are captured, and this should be seen.
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED: no real S3 server; JUMAR_TEST_S3_ENDPOINT is not set (scripts/dev-s3)"
-        );
+    let Some(real) = real_config() else {
         return;
     };
     for checksum in [
@@ -78,15 +71,8 @@ async fn a_real_s3_server_conforms() {
         ChecksumMode::None,
     ] {
         let config = S3Config {
-            bucket: variable("BUCKET").expect("JUMAR_TEST_S3_BUCKET"),
-            endpoint: Some(endpoint.clone()),
-            region: variable("REGION"),
-            prefix: format!("jumar-tests-{}", std::process::id()),
-            force_path_style: true,
-            access_key_id: variable("ACCESS_KEY_ID"),
-            secret_access_key: variable("SECRET_ACCESS_KEY"),
             checksum,
-            ..S3Config::default()
+            ..real.clone()
         };
         let store = S3Store::open(config).await;
         suite(&store).await;

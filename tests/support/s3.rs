@@ -3,6 +3,7 @@
 //! `s3s` speaks the protocol and checks signatures, [`super::s3_backend`] keeps the objects, [`super::s3_control`] is the
 //! test's handle. Faults strike between the wire and the backend, so the client sees what it would see of a broken store.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -87,6 +88,30 @@ impl S3Server {
     }
 }
 
+/// How a store reaches the real S3 server of `JUMAR_TEST_S3_*`, if there is one. `scripts/dev-s3 start --env FILE` gives the
+/// variables.
+pub(crate) fn real_config() -> Option<S3Config> {
+    let variable = |name: &str| std::env::var(format!("JUMAR_TEST_S3_{name}")).ok();
+    let Some(endpoint) = variable("ENDPOINT") else {
+        // Not by a macro: those are captured, and this should be seen.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: no real S3 server; JUMAR_TEST_S3_ENDPOINT is not set (scripts/dev-s3)"
+        );
+        return None;
+    };
+    Some(S3Config {
+        bucket: variable("BUCKET").expect("JUMAR_TEST_S3_BUCKET"),
+        endpoint: Some(endpoint),
+        region: variable("REGION"),
+        prefix: format!("jumar-tests-{}", std::process::id()),
+        force_path_style: true,
+        access_key_id: variable("ACCESS_KEY_ID"),
+        secret_access_key: variable("SECRET_ACCESS_KEY"),
+        ..S3Config::default()
+    })
+}
+
 impl Drop for S3Server {
     fn drop(&mut self) {
         self.accepting.abort();
@@ -130,12 +155,16 @@ async fn answer(
     let (head, mut body) = request.into_parts();
     let mut released = control.watch();
     let fault = control.arrived(call_of(&head));
-    if matches!(&fault, Some(Fault::Status(..) | Fault::Generic404)) {
+    if matches!(
+        &fault,
+        Some(Fault::Status(..) | Fault::Pretended | Fault::Generic404)
+    ) {
         // A client that is answered while it sends may only see that the connection ends.
         while let Some(Ok(_)) = body.frame().await {}
     }
     match &fault {
         Some(Fault::Status(status, code)) => return Ok(error_response(*status, code)),
+        Some(Fault::Pretended) => return Ok(HttpResponse::new(Body::empty())),
         Some(Fault::Generic404) => {
             let mut response = HttpResponse::new(Body::from(String::from("nothing here")));
             *response.status_mut() = http::StatusCode::NOT_FOUND;

@@ -46,6 +46,7 @@ struct Inner {
 struct State {
     objects: BTreeMap<String, Object>,
     uploads: BTreeMap<(String, String), Multipart>,
+    cors: Vec<CORSRule>,
 }
 
 /// A file that goes when nothing has it any more.
@@ -65,6 +66,8 @@ impl Drop for Piece {
 struct Object {
     pieces: Vec<Arc<Piece>>,
     etag: String,
+    /// Of the whole; AWS computes it where no other checksum came.
+    crc64: Option<String>,
     about: AboutObject,
     modified: Timestamp,
 }
@@ -97,6 +100,7 @@ struct Part_ {
 struct Claimed {
     crc64: Option<String>,
     crc32c: Option<String>,
+    sha256: Option<String>,
     md5: Option<String>,
 }
 
@@ -106,6 +110,18 @@ struct Arrived {
     md5: [u8; 16],
     crc64: String,
     crc32c: String,
+    sha256: Option<String>,
+}
+
+impl Claimed {
+    /// Whether there is a checksum of the kinds that some stores do not know.
+    fn modern(&self) -> bool {
+        self.crc32c.is_some() || self.modern_but_crc32c()
+    }
+
+    fn modern_but_crc32c(&self) -> bool {
+        self.crc64.is_some() || self.sha256.is_some()
+    }
 }
 
 impl Object {
@@ -154,6 +170,15 @@ impl Backend {
         self.state().uploads.keys().cloned().collect()
     }
 
+    /// The rules for browsers.
+    pub(crate) fn cors(&self) -> Vec<CORSRule> {
+        self.state().cors.clone()
+    }
+
+    pub(crate) fn set_cors(&self, rules: Vec<CORSRule>) {
+        self.state().cors = rules;
+    }
+
     /// Lets a multipart upload vanish, as some stores do after a week.
     pub(crate) fn lose_uploads(&self) {
         self.state().uploads.clear();
@@ -185,7 +210,7 @@ impl Backend {
         claimed: &Claimed,
     ) -> S3Result<Arrived> {
         let quirks = self.control.quirks();
-        if quirks.refuses_checksums && (claimed.crc64.is_some() || claimed.crc32c.is_some()) {
+        if quirks.refuses_checksums && claimed.modern() {
             drain(body).await;
             return Err(s3_error!(NotImplemented, "no such header"));
         }
@@ -197,6 +222,7 @@ impl Backend {
         let mut hasher = ChecksumHasher {
             crc64nvme: Some(s3s::crypto::Crc64Nvme::new()),
             crc32c: Some(s3s::crypto::Crc32c::new()),
+            sha256: claimed.sha256.as_ref().map(|_| s3s::crypto::Sha256::new()),
             ..ChecksumHasher::default()
         };
         if let Some(mut body) = body {
@@ -218,6 +244,7 @@ impl Backend {
             md5: md5.finalize().into(),
             crc64: sums.checksum_crc64nvme.unwrap_or_default(),
             crc32c: sums.checksum_crc32c.unwrap_or_default(),
+            sha256: sums.checksum_sha256,
         };
         let md5 = STANDARD.encode(arrived.md5);
         let differs = |claimed: &Option<String>, is: &str| {
@@ -225,6 +252,10 @@ impl Backend {
         };
         if differs(&claimed.crc64, &arrived.crc64)
             || differs(&claimed.crc32c, &arrived.crc32c)
+            || differs(
+                &claimed.sha256,
+                arrived.sha256.as_deref().unwrap_or_default(),
+            )
             || differs(&claimed.md5, &md5)
         {
             return Err(s3_error!(BadDigest));
@@ -237,8 +268,12 @@ impl Backend {
         let upload = state.uploads.get(name);
         let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
         let other = match upload.algorithm.as_deref() {
-            Some("CRC64NVME") => claimed.crc32c.is_some(),
-            Some(_) => claimed.crc64.is_some(),
+            Some("CRC64NVME") => {
+                let lacks = self.control.quirks().wants_checksums && claimed.crc64.is_none();
+                lacks || claimed.crc32c.is_some() || claimed.sha256.is_some()
+            }
+            // Its whole is made of the parts' checksums, so each has to have one.
+            Some(_) => claimed.crc32c.is_none() || claimed.modern_but_crc32c(),
             None => claimed.crc64.is_some() || claimed.crc32c.is_some(),
         };
         if other {
@@ -261,6 +296,14 @@ impl Backend {
         };
         upload.parts.insert(number, part);
         Ok(ETag::Strong(etag))
+    }
+
+    fn refuse_existing(&self, state: &State, key: &str, only_new: bool) -> S3Result<()> {
+        let looks = !self.control.quirks().ignores_conditions;
+        if looks && only_new && state.objects.contains_key(key) {
+            return Err(s3_error!(PreconditionFailed));
+        }
+        Ok(())
     }
 
     fn check_completion(
@@ -323,16 +366,10 @@ impl Backend {
         {
             return Err(s3_error!(InvalidRequest, "another size"));
         }
-        if let Some(claimed) = &input.checksum_crc64nvme {
-            let whole = parts.iter().fold(0, |whole, part| {
-                let sum = STANDARD.decode(&part.crc64).expect("base64");
-                let sum = u64::from_be_bytes(sum.try_into().expect("eight bytes"));
-                let algorithm = crc_fast::CrcAlgorithm::Crc64Nvme;
-                crc_fast::checksum_combine(algorithm, whole, sum, part.piece.size)
-            });
-            if *claimed != STANDARD.encode(whole.to_be_bytes()) {
-                return Err(s3_error!(BadDigest));
-            }
+        if let Some(claimed) = &input.checksum_crc64nvme
+            && *claimed != crc64_of_whole(&parts)
+        {
+            return Err(s3_error!(BadDigest));
         }
         Ok(parts)
     }
@@ -345,15 +382,24 @@ async fn drain(body: Option<StreamingBlob>) {
     }
 }
 
+/// The CRC-64 of parts put together.
+fn crc64_of_whole(parts: &[Part_]) -> String {
+    let whole = parts.iter().fold(0, |whole, part| {
+        let sum = STANDARD.decode(&part.crc64).expect("base64");
+        let sum = u64::from_be_bytes(sum.try_into().expect("eight bytes"));
+        let algorithm = crc_fast::CrcAlgorithm::Crc64Nvme;
+        crc_fast::checksum_combine(algorithm, whole, sum, part.piece.size)
+    });
+    STANDARD.encode(whole.to_be_bytes())
+}
+
 fn now() -> Timestamp {
     Timestamp::from(Clock::system().now().to_utc())
 }
 
-fn refuse_existing(state: &State, key: &str, condition: Option<&ETagCondition>) -> S3Result<()> {
-    if condition.is_some_and(ETagCondition::is_any) && state.objects.contains_key(key) {
-        return Err(s3_error!(PreconditionFailed));
-    }
-    Ok(())
+/// Whether a condition is that nothing may be there.
+fn any(condition: Option<&ETagCondition>) -> bool {
+    condition.is_some_and(ETagCondition::is_any)
 }
 
 /// Which bytes of a source of this size a copy is made of.
@@ -422,6 +468,7 @@ impl S3 for Backend {
         let claimed = Claimed {
             crc64: input.checksum_crc64nvme,
             crc32c: input.checksum_crc32c,
+            sha256: input.checksum_sha256,
             md5: input.content_md5,
         };
         let arrived = self
@@ -429,10 +476,11 @@ impl S3 for Backend {
             .await?;
         let etag = hex::encode(arrived.md5);
         let mut state = self.state();
-        refuse_existing(&state, &input.key, input.if_none_match.as_ref())?;
+        self.refuse_existing(&state, &input.key, any(input.if_none_match.as_ref()))?;
         let object = Object {
             pieces: vec![arrived.piece],
             etag: etag.clone(),
+            crc64: (claimed.crc32c.is_none() && claimed.sha256.is_none()).then_some(arrived.crc64),
             about: AboutObject {
                 content_type: input.content_type,
                 metadata: input.metadata,
@@ -482,7 +530,18 @@ impl S3 for Backend {
         request: S3Request<HeadObjectInput>,
     ) -> S3Result<S3Response<HeadObjectOutput>> {
         let object = self.object(&request.input.bucket, &request.input.key)?;
+        let asked = request
+            .input
+            .checksum_mode
+            .as_ref()
+            .map(ChecksumMode::as_str);
+        let told = asked == Some("ENABLED") && !self.control.quirks().refuses_checksums;
+        let crc64 = object.crc64.clone().filter(|_| told);
         Ok(S3Response::new(HeadObjectOutput {
+            checksum_type: crc64
+                .as_ref()
+                .map(|_| ChecksumType::from_static(ChecksumType::FULL_OBJECT)),
+            checksum_crc64nvme: crc64,
             content_length: i64::try_from(object.size()).ok(),
             content_type: object.about.content_type,
             metadata: object.about.metadata,
@@ -505,12 +564,27 @@ impl S3 for Backend {
         &self,
         request: S3Request<CopyObjectInput>,
     ) -> S3Result<S3Response<CopyObjectOutput>> {
-        let CopySource::Bucket { bucket, key, .. } = &request.input.copy_source else {
+        let input = request.input;
+        let CopySource::Bucket { bucket, key, .. } = &input.copy_source else {
             return Err(s3_error!(NotImplemented));
         };
-        let object = self.object(bucket, key)?;
+        let mut object = self.object(bucket, key)?;
+        copied_range(None, object.size())?;
+        let directive = input.metadata_directive.as_ref();
+        if directive.map(MetadataDirective::as_str) == Some("REPLACE") {
+            object.about.content_type = input.content_type;
+            object.about.metadata = input.metadata;
+        }
+        object.about.sse = input
+            .server_side_encryption
+            .map(|sse| sse.as_str().to_owned());
+        object.modified = now();
         let etag = object.etag.clone();
-        self.state().objects.insert(request.input.key, object);
+        let condition = request.headers.get(http::header::IF_NONE_MATCH);
+        let only_new = condition.is_some_and(|value| value == "*");
+        let mut state = self.state();
+        self.refuse_existing(&state, &input.key, only_new)?;
+        state.objects.insert(input.key, object);
         Ok(S3Response::new(CopyObjectOutput {
             copy_object_result: Some(CopyObjectResult {
                 e_tag: Some(ETag::Strong(etag)),
@@ -577,6 +651,7 @@ impl S3 for Backend {
         let claimed = Claimed {
             crc64: input.checksum_crc64nvme,
             crc32c: input.checksum_crc32c,
+            sha256: input.checksum_sha256,
             md5: input.content_md5,
         };
         if let Err(error) = self.takes_part(&name, &claimed) {
@@ -641,14 +716,16 @@ impl S3 for Backend {
         let upload = state.uploads.get(&name);
         let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
         let parts = self.check_completion(upload, &input)?;
-        refuse_existing(&state, &input.key, input.if_none_match.as_ref())?;
+        self.refuse_existing(&state, &input.key, any(input.if_none_match.as_ref()))?;
         let mut md5 = Md5::new();
         for part in &parts {
             md5.update(hex::decode(&part.etag).expect("our own tag"));
         }
         let etag = format!("{}-{}", hex::encode(md5.finalize()), parts.len());
         let upload = state.uploads.remove(&name).expect("it was there");
+        let other = upload.algorithm.is_some_and(|name| name != "CRC64NVME");
         let object = Object {
+            crc64: (!other).then(|| crc64_of_whole(&parts)),
             pieces: parts.into_iter().map(|part| part.piece).collect(),
             etag: etag.clone(),
             about: upload.about,
@@ -732,21 +809,57 @@ impl S3 for Backend {
             .uploads
             .get(&(input.key.clone(), input.upload_id.clone()));
         let upload = upload.ok_or_else(|| s3_error!(NoSuchUpload))?;
-        let lagging = self.control.quirks().stale_lists;
-        let parts = upload.parts.iter().filter(|_| !lagging);
-        let parts = parts.map(|(number, part)| Part {
-            part_number: Some(*number),
-            e_tag: Some(ETag::Strong(part.etag.clone())),
-            size: i64::try_from(part.piece.size).ok(),
-            ..Part::default()
-        });
+        let quirks = self.control.quirks();
+        let page = usize::try_from(input.max_parts.unwrap_or(1_000)).unwrap_or(0);
+        let page = page.min(quirks.page.unwrap_or(1_000));
+        let marker = input.part_number_marker.unwrap_or(0);
+        let mut all = upload
+            .parts
+            .iter()
+            .filter(|(number, _)| !quirks.stale_lists && **number > marker);
+        let parts: Vec<Part> = all
+            .by_ref()
+            .take(page)
+            .map(|(number, part)| Part {
+                part_number: Some(*number),
+                e_tag: Some(ETag::Strong(part.etag.clone())),
+                size: i64::try_from(part.piece.size).ok(),
+                ..Part::default()
+            })
+            .collect();
+        let more = all.next().is_some();
+        let last = parts.last().filter(|_| more);
         Ok(S3Response::new(ListPartsOutput {
             bucket: Some(input.bucket),
-            parts: Some(parts.collect()),
+            next_part_number_marker: last.and_then(|last| last.part_number),
+            parts: Some(parts),
             key: Some(input.key),
             upload_id: Some(input.upload_id),
-            is_truncated: Some(false),
+            is_truncated: Some(more),
             ..ListPartsOutput::default()
         }))
+    }
+
+    async fn get_bucket_cors(
+        &self,
+        request: S3Request<GetBucketCorsInput>,
+    ) -> S3Result<S3Response<GetBucketCorsOutput>> {
+        self.known(&request.input.bucket)?;
+        let rules = self.cors();
+        if rules.is_empty() {
+            return Err(s3_error!(NoSuchCORSConfiguration));
+        }
+        Ok(S3Response::new(GetBucketCorsOutput {
+            cors_rules: Some(rules),
+        }))
+    }
+
+    async fn put_bucket_cors(
+        &self,
+        request: S3Request<PutBucketCorsInput>,
+    ) -> S3Result<S3Response<PutBucketCorsOutput>> {
+        self.known(&request.input.bucket)?;
+        self.set_cors(request.input.cors_configuration.cors_rules);
+        Ok(S3Response::new(PutBucketCorsOutput::default()))
     }
 }

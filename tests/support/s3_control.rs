@@ -13,11 +13,13 @@ pub(crate) enum Op {
     CopyObject,
     CreateMultipartUpload,
     DeleteObject,
+    GetBucketCors,
     GetObject,
     HeadBucket,
     HeadObject,
     ListMultipartUploads,
     ListParts,
+    PutBucketCors,
     PutObject,
     UploadPart,
     UploadPartCopy,
@@ -48,6 +50,8 @@ impl Op {
             ("GET", false) if has("uploadId") => Self::ListParts,
             ("GET", false) => Self::GetObject,
             ("GET", true) if has("uploads") => Self::ListMultipartUploads,
+            ("GET", true) if has("cors") => Self::GetBucketCors,
+            ("PUT", true) if has("cors") => Self::PutBucketCors,
             ("HEAD", true) => Self::HeadBucket,
             ("HEAD", false) => Self::HeadObject,
             _ => Self::Other,
@@ -74,6 +78,8 @@ pub(crate) enum Fault {
     Status(u16, &'static str),
     /// The same, but the call was carried out.
     StatusAfter(u16, &'static str),
+    /// An empty 200; nothing is done.
+    Pretended,
     /// A 404 that is not of S3: no XML.
     Generic404,
     /// The connection is cut; nothing is done.
@@ -113,6 +119,10 @@ pub(crate) struct Quirks {
     pub(crate) equal_parts: bool,
     /// Listings of multipart uploads and parts are empty: they lag behind.
     pub(crate) stale_lists: bool,
+    /// A part without the checksum that its upload was begun with is refused, also where AWS would compute it.
+    pub(crate) wants_checksums: bool,
+    /// `If-None-Match` is never looked at.
+    pub(crate) ignores_conditions: bool,
     /// A page of a listing has no more than this.
     pub(crate) page: Option<usize>,
 }

@@ -11,10 +11,10 @@ use futures_util::TryStreamExt as _;
 use super::S3Store;
 use super::checksum::{self, Probe};
 use super::error::Failure;
-use super::requests::{Place, Sum};
+use super::requests::{Place, Sum, Sums};
 use crate::model::plan::MIN_PART_BYTES;
-use crate::model::upload::PartChecksum;
-use crate::model::{ByteRange, Length, PartNumber, StoreKey, UploadId};
+use crate::model::upload::{PartChecksum, StoreUploadId};
+use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey, UploadId};
 use crate::store::check::{Finding, Outcome};
 use crate::store::{About, MadeOf, Parts, Payload, Result, Store, StoreError};
 
@@ -75,6 +75,46 @@ impl Probe for S3Store {
 }
 
 impl S3Store {
+    /// Whether a part without a checksum, in an upload that was begun with CRC-64/NVME, is taken and makes an object.
+    ///
+    /// An error if it cannot be found out now.
+    pub(super) async fn takes_bare_parts(&self) -> Result<bool> {
+        let key: StoreKey = PROBE_KEY
+            .parse()
+            .expect("letters and hyphens are a safe key");
+        let full = self.full(&key);
+        let kind = Some(PartChecksum::Crc64Nvme);
+        let upload = match self.begin_once(&full, None, kind).await {
+            Ok(id) => StoreUploadId(id),
+            Err(failure) => return refusal(failure).map(|()| false),
+        };
+        let attempt = async {
+            let number = PartNumber(1);
+            let bytes = payload(TEXT);
+            let size = Length(bytes.len());
+            let place = Place::Part(&upload.0, number);
+            let taken = self.put_once(&full, place, &bytes, None).await?;
+            let part = PartReceipt {
+                number,
+                range: ByteRange::new(0, size.get()).expect("the text is not empty"),
+                etag: taken.etag,
+                checksum: None,
+            };
+            self.finish_once(&key, &upload, &[part], size, Sums::None)
+                .await
+        };
+        match attempt.await {
+            Ok(_) => {
+                let _ = self.delete(&key).await;
+                Ok(true)
+            }
+            Err(failure) => {
+                let _ = self.abort(&key, &upload).await;
+                refusal(failure).map(|()| false)
+            }
+        }
+    }
+
     /// Whether the store takes the bytes with the right checksum and refuses them with a wrong one.
     async fn tells_apart(
         &self,
@@ -133,6 +173,7 @@ impl S3Store {
             self.try_multipart(&key, &about).await,
         ));
         findings.push(self.try_copied_part(&key, &about).await);
+        findings.push(self.try_signed_part(&key, &about).await);
         findings.push(needed(
             "list and abort multipart uploads",
             "the permissions to list the bucket's multipart uploads and to abort them",

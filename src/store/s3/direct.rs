@@ -11,12 +11,14 @@ use aws_sdk_s3::types::{ChecksumMode, ChecksumType, Part};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::checksum::named;
 use super::error::{Failure, store_error};
 use super::listing::{MAX_PAGES, PAGE};
 use super::requests::{wire_number, wire_size};
 use super::{S3Store, unquoted};
 use crate::model::upload::{PartChecksum, StoreUploadId};
 use crate::model::{Digest, DigestAlgorithm, Length, PartNumber, StoreKey, Timestamp};
+use crate::store::check::Finding;
 use crate::store::direct::{AnswerWith, FoundPart, PartPlace, SignedRequest};
 use crate::store::{Direct, Result, StoreError};
 
@@ -40,16 +42,11 @@ impl Direct for S3Store {
             .set_content_length(size.map(|size| wire_size(size.get())));
         if let Some(digest) = digest {
             let value = STANDARD.encode(digest.value());
-            call = match digest.algorithm() {
-                DigestAlgorithm::Sha256 => call.checksum_sha256(value),
-                DigestAlgorithm::Crc32c => call.checksum_crc32_c(value),
-                DigestAlgorithm::Crc64Nvme => call.checksum_crc64_nvme(value),
-                DigestAlgorithm::Md5 => call.content_md5(value),
-                other => {
-                    return Err(StoreError::Refused(
-                        format!("S3 verifies no {other} of a part").into(),
-                    ));
-                }
+            call = match self.takes(digest.algorithm()).await? {
+                Header::Sha256 => call.checksum_sha256(value),
+                Header::Crc32c => call.checksum_crc32_c(value),
+                Header::Crc64Nvme => call.checksum_crc64_nvme(value),
+                Header::Md5 => call.content_md5(value),
             };
         }
         let signed = call
@@ -148,10 +145,62 @@ impl Direct for S3Store {
             .map(hex::encode))
     }
 
-    /// A CRC-64/NVME AWS computes by itself where a part comes without, and MD5 and none are of one request alone. Of an
-    /// upload that was begun with CRC-32C it refuses parts without one, since nobody else computes what the whole's is made of.
+    /// MD5 and none are of one request alone. The CRC-64/NVME of a part that comes without AWS computes by itself, where
+    /// others refuse the part, so that is tried. Of an upload that was begun with CRC-32C AWS refuses parts without one, since
+    /// the whole's is made of what was sent.
     async fn mixes(&self) -> Result<bool> {
-        Ok(self.checksum.get(self).await? != Some(PartChecksum::Crc32c))
+        match self.checksum.get(self).await? {
+            None | Some(PartChecksum::Md5) => Ok(true),
+            Some(PartChecksum::Crc32c) => Ok(false),
+            Some(PartChecksum::Crc64Nvme) => {
+                let found = self.mixes.get_or_try_init(|| self.takes_bare_parts());
+                Ok(*found.await?)
+            }
+        }
+    }
+
+    async fn check_browsers(&self, origins: &[String]) -> Finding {
+        self.look_at_cors(origins).await
+    }
+
+    async fn allow_browsers(&self, origins: &[String]) -> Result<String> {
+        self.apply_cors(origins).await
+    }
+}
+
+/// The header that a checksum of a part goes into.
+enum Header {
+    Sha256,
+    Crc32c,
+    Crc64Nvme,
+    Md5,
+}
+
+impl S3Store {
+    /// Where a part's digest goes, if a multipart upload of [`MadeOf::Parts`](crate::store::MadeOf::Parts) takes it: AWS
+    /// refuses another checksum than the upload was begun with. MD5 is none of those, so it goes wherever a part may come
+    /// without.
+    async fn takes(&self, algorithm: DigestAlgorithm) -> Result<Header> {
+        let chosen = self.checksum.get(self).await?;
+        let begun_with = chosen.filter(|kind| named(*kind).is_some());
+        match (algorithm, begun_with) {
+            (DigestAlgorithm::Sha256, None) => Ok(Header::Sha256),
+            (DigestAlgorithm::Crc32c, None | Some(PartChecksum::Crc32c)) => Ok(Header::Crc32c),
+            (DigestAlgorithm::Crc64Nvme, None | Some(PartChecksum::Crc64Nvme)) => {
+                Ok(Header::Crc64Nvme)
+            }
+            (DigestAlgorithm::Md5, _) if self.mixes().await? => Ok(Header::Md5),
+            (_, begun_with) => {
+                let takes = match begun_with {
+                    Some(PartChecksum::Crc64Nvme) if self.mixes().await? => "crc64nvme or md5",
+                    Some(kind) => kind.name(),
+                    None => "sha-256, crc32c, crc64nvme or md5",
+                };
+                Err(StoreError::Refused(
+                    format!("it verifies no {algorithm} of a part, but {takes}").into(),
+                ))
+            }
+        }
     }
 }
 

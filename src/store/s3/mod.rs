@@ -11,14 +11,17 @@ mod check;
 mod checksum;
 mod client;
 mod copy;
+mod cors;
 mod direct;
 mod error;
 mod listing;
 mod read;
 mod requests;
+mod trial;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use tokio::sync::OnceCell;
 
 use self::checksum::Chosen;
 use self::error::{Failure, store_error};
@@ -44,6 +47,8 @@ pub struct S3Store {
     config: S3Config,
     prefix: String,
     checksum: Chosen,
+    /// Whether parts without the checksum that an upload was begun with are taken, once it was tried.
+    mixes: OnceCell<bool>,
 }
 
 impl S3Store {
@@ -58,6 +63,7 @@ impl S3Store {
         Self {
             client: client::build(&config).await,
             checksum: Chosen::new(config.checksum),
+            mixes: OnceCell::new(),
             prefix,
             config,
         }

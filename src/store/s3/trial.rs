@@ -1,0 +1,168 @@
+//! Trying a signed request, as a client would that has nothing but the request.
+
+use std::time::Duration;
+
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+
+use super::check::{TEXT, payload};
+use super::error::store_error;
+use super::requests::{wire_number, wire_size};
+use super::{S3Store, checksum};
+use crate::clock::Clock;
+use crate::model::upload::PartChecksum;
+use crate::model::{Digest, DigestAlgorithm, Length, PartNumber, StoreKey};
+use crate::store::check::{Finding, Outcome};
+use crate::store::direct::{PartPlace, SignedRequest};
+use crate::store::{About, Direct as _, MadeOf, Parts as _, Payload, Result, StoreError};
+
+/// How long the trial's request is good for.
+const TTL: Duration = Duration::from_mins(1);
+
+/// Replaces a request by another one, after all that the SDK does to it: only its connection is used.
+#[derive(Debug)]
+struct Instead(SignedRequest);
+
+impl Intercept for Instead {
+    fn name(&self) -> &'static str {
+        "Instead"
+    }
+
+    fn modify_before_transmit(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> std::result::Result<(), BoxError> {
+        let request = context.request_mut();
+        let sent: Vec<String> = request
+            .headers()
+            .iter()
+            .map(|(name, _)| name.to_owned())
+            .filter(|name| name != "content-length")
+            .collect();
+        for name in sent {
+            request.headers_mut().remove(name);
+        }
+        for (name, value) in &self.0.headers {
+            if name != "content-length" {
+                request.headers_mut().insert(name.clone(), value.clone());
+            }
+        }
+        request.set_uri(self.0.url.as_str())?;
+        Ok(())
+    }
+}
+
+impl S3Store {
+    /// Whether a client can put a part with nothing but a signed request, and not a byte more than was signed.
+    pub(super) async fn try_signed_part(&self, key: &StoreKey, about: &About) -> Finding {
+        let outcome = match self.put_signed_part(key, about).await {
+            Ok(Tried {
+                exact: true,
+                needs: None,
+            }) => Outcome::Works(String::new()),
+            Ok(Tried {
+                exact: true,
+                needs: Some(kind),
+            }) => Outcome::Works(format!("each part has to come with its {}", kind.name())),
+            Ok(Tried { exact: false, .. }) => Outcome::Without(
+                "the store takes more bytes than were signed; such a part does not count, but it takes room until its upload ends"
+                    .into(),
+            ),
+            Err(error) => Outcome::Without(format!("{error}; parts go through the server")),
+        };
+        Finding {
+            what: "sign a request for a part",
+            outcome,
+        }
+    }
+
+    async fn put_signed_part(&self, key: &StoreKey, about: &About) -> Result<Tried> {
+        let needs = match self.checksum.get(self).await? {
+            Some(kind) if !self.mixes().await? => Some(kind),
+            _ => None,
+        };
+        let digest = match needs {
+            Some(kind) => Some(digest_of(kind, &payload(TEXT)).await?),
+            None => None,
+        };
+        let upload = self.begin(key, about, MadeOf::Parts).await?;
+        let place = PartPlace {
+            key,
+            upload: &upload,
+            number: PartNumber(1),
+        };
+        let size = Length(TEXT.len() as u64);
+        let attempt = async {
+            let now = Clock::system().now();
+            let signed = self.sign_part(place, Some(size), digest.as_ref(), now, TTL);
+            let signed = signed.await?;
+            let more = Bytes::from([TEXT, b"!"].concat());
+            let exact = match self.send_instead(&signed, place, more).await {
+                Ok(()) => false,
+                Err(StoreError::Refused(_) | StoreError::Changed(_)) => true,
+                Err(error) => return Err(error),
+            };
+            self.send_instead(&signed, place, Bytes::from_static(TEXT))
+                .await?;
+            let found = self.parts_of(key, &upload, None, 2).await?;
+            match found.as_slice() {
+                [part] if part.number == place.number && part.size == size => {
+                    Ok(Tried { exact, needs })
+                }
+                _ => Err(StoreError::Changed(
+                    "it lists another part than came".into(),
+                )),
+            }
+        };
+        let tried = attempt.await;
+        let _ = self.abort(key, &upload).await;
+        tried
+    }
+
+    async fn send_instead(
+        &self,
+        signed: &SignedRequest,
+        place: PartPlace<'_>,
+        bytes: Bytes,
+    ) -> Result<()> {
+        self.client
+            .upload_part()
+            .bucket(&self.config.bucket)
+            .key(self.full(place.key))
+            .upload_id(&place.upload.0)
+            .part_number(wire_number(place.number))
+            .content_length(wire_size(bytes.len() as u64))
+            .body(bytes.into())
+            .customize()
+            .interceptor(Instead(signed.clone()))
+            .send()
+            .await
+            .map_err(store_error)?;
+        Ok(())
+    }
+}
+
+/// How the trial went.
+struct Tried {
+    /// Whether no more bytes are taken than were signed.
+    exact: bool,
+    /// The checksum that every part needs, if it does.
+    needs: Option<PartChecksum>,
+}
+
+async fn digest_of(kind: PartChecksum, payload: &Payload) -> Result<Digest> {
+    let algorithm = match kind {
+        PartChecksum::Crc64Nvme => DigestAlgorithm::Crc64Nvme,
+        PartChecksum::Crc32c => DigestAlgorithm::Crc32c,
+        PartChecksum::Md5 => DigestAlgorithm::Md5,
+    };
+    let value = checksum::compute(kind, payload).await?;
+    let value = STANDARD.decode(value).unwrap_or_default();
+    Digest::new(algorithm, value).map_err(|error| StoreError::Refused(error.into()))
+}
