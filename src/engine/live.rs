@@ -285,6 +285,19 @@ impl Live {
         let _ = tokio::time::timeout(within, all).await;
     }
 
+    /// Waits until nobody settles it. One that is lost is settled no further.
+    pub(super) async fn unsettled(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if !self.state().settling {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// As for any upload, but not while somebody writes to it: the next commit moves the expiry.
     pub(super) fn check_expiry(&self, now: Timestamp) -> Result<()> {
         let state = self.state();
