@@ -1,16 +1,17 @@
-//! The content of a completed upload, as native and tus both answer it: ranges and conditions of RFC 9110.
+//! The content of a completed upload, as every protocol answers it: ranges and conditions of RFC 9110, and where it is
+//! configured so, a redirect to the store itself.
 
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    ETAG, IF_NONE_MATCH, IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS,
+    ETAG, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::error::{Code, Problem};
 use super::fields::attachment;
-use crate::engine::Engine;
+use crate::engine::{AnswerWith, Engine, SignedRequest};
 use crate::model::{ByteRange, DigestAlgorithm, Object, Upload};
 
 /// What of the content is asked for.
@@ -103,10 +104,43 @@ fn number(text: &str) -> Option<u64> {
     Some(text.parse().unwrap_or(u64::MAX))
 }
 
+/// What an answer says of the content beside the content itself.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// The name that it is saved under.
+    filename: Option<&'a str>,
+    content_type: Option<&'a str>,
+    /// Who may keep it, and for how long.
+    cache_control: &'static str,
+}
+
+impl<'a> About<'a> {
+    /// As an upload's client has declared it. What opens the upload is a secret, so only the asker may keep it.
+    #[must_use]
+    pub fn of_upload(upload: &'a Upload, object: &'a Object) -> Self {
+        let declared = upload.declared.content_type.as_deref();
+        Self {
+            filename: upload.declared.filename.as_deref(),
+            content_type: declared.or(object.content_type.as_deref()),
+            cache_control: "private",
+        }
+    }
+
+    /// Of what is found by its content: it never changes.
+    #[must_use]
+    pub fn of_address(object: &'a Object) -> Self {
+        Self {
+            filename: None,
+            content_type: object.content_type.as_deref(),
+            cache_control: "public, max-age=31536000, immutable",
+        }
+    }
+}
+
 /// Answers GET or HEAD with an object.
 pub async fn answer(
     engine: &Engine,
-    upload: &Upload,
+    about: About<'_>,
     object: &Object,
     method: &Method,
     headers: &HeaderMap,
@@ -116,7 +150,7 @@ pub async fn answer(
     let range = match selection {
         Selection::Part(range) => Some(range),
         Selection::Whole => None,
-        Selection::NotModified => return Ok(head(upload, object, selection)),
+        Selection::NotModified => return Ok(head(about, object, selection)),
         Selection::Unsatisfiable => {
             return Err(Problem::new(
                 Code::RangeMismatch,
@@ -128,7 +162,14 @@ pub async fn answer(
             .header(CONTENT_RANGE, whole_size(size)));
         }
     };
-    let mut response = head(upload, object, selection);
+    let mut response = head(about, object, selection);
+    if method == Method::GET
+        && let Some(signed) = engine
+            .signed_read(object, &like(response.headers()))
+            .await?
+    {
+        return Ok(redirect(&signed));
+    }
     if method == Method::GET && size > 0 {
         let bytes = engine.read(object, range).await?;
         *response.body_mut() = Body::from_stream(bytes);
@@ -136,12 +177,39 @@ pub async fn answer(
     Ok(response)
 }
 
+/// How the store has to answer so that it is what we would have answered.
+fn like(headers: &HeaderMap) -> AnswerWith {
+    let text = |name| {
+        let value: Option<&HeaderValue> = headers.get(name);
+        value
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+    };
+    AnswerWith {
+        content_type: text(CONTENT_TYPE),
+        content_disposition: text(CONTENT_DISPOSITION),
+        cache_control: text(CACHE_CONTROL),
+    }
+}
+
+/// To the store. Whoever has the URL can read the content, and it is good for a while only: nobody may keep it.
+fn redirect(signed: &SignedRequest) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::try_from(&signed.url) {
+        headers.insert(LOCATION, location);
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    response
+}
+
 fn whole_size(size: u64) -> HeaderValue {
     HeaderValue::try_from(format!("bytes */{size}")).expect("digits are ASCII")
 }
 
 /// The status and the header fields of the answer.
-fn head(upload: &Upload, object: &Object, selection: Selection) -> Response {
+fn head(about: About<'_>, object: &Object, selection: Selection) -> Response {
     let size = object.size.get();
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
@@ -149,21 +217,17 @@ fn head(upload: &Upload, object: &Object, selection: Selection) -> Response {
     if let Ok(tag) = HeaderValue::try_from(tag) {
         headers.insert(ETAG, tag);
     }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(about.cache_control));
     if selection == Selection::NotModified {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
     }
-    let content_type = object
+    let content_type = about
         .content_type
-        .as_deref()
         .and_then(|name| HeaderValue::from_str(name).ok())
         .unwrap_or(HeaderValue::from_static("application/octet-stream"));
     headers.insert(CONTENT_TYPE, content_type);
-    headers.insert(
-        CONTENT_DISPOSITION,
-        attachment(upload.declared.filename.as_deref()),
-    );
+    headers.insert(CONTENT_DISPOSITION, attachment(about.filename));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     let length = if let Selection::Part(range) = selection {

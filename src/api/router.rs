@@ -10,6 +10,7 @@ use super::cors::{Cors, cors};
 use super::error::{Code, Problem, method_not_allowed};
 use super::ietf::{self, Ietf};
 use super::native::{self, Native};
+use super::objects::{self, Objects};
 use super::observe::{HeadLimits, guard, observe};
 use super::tus::{self, Tus};
 use crate::telemetry::Metrics;
@@ -22,15 +23,23 @@ pub struct Protocols {
     pub tus: Tus,
     /// The IETF's resumable uploads.
     pub ietf: Ietf,
+    /// Files in one request.
+    pub objects: Objects,
 }
 
 /// The routes of the main listener.
 pub fn main(protocols: Protocols, health: Health, origins: Cors, head: HeadLimits) -> Router {
-    let Protocols { native, tus, ietf } = protocols;
+    let Protocols {
+        native,
+        tus,
+        ietf,
+        objects,
+    } = protocols;
     let tus_base: Arc<str> = tus.settings.base.as_str().into();
     let routes = native::routes(Arc::new(native))
         .merge(tus::routes(Arc::new(tus)))
         .merge(ietf::routes(Arc::new(ietf)))
+        .merge(objects::routes(Arc::new(objects)))
         .merge(admin::health_routes(health));
     let guarded = guarded(routes, head).layer(from_fn_with_state(tus_base, tus::stamp));
     open(guarded, origins)

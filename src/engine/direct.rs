@@ -12,18 +12,18 @@
 
 mod finish;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::admit::answer_ended;
 use super::flight;
 use super::live::{Change, Live, Opened, State};
-use super::{Conflict, EngineError, Inner, PartUrls, Result, SignedPart, Written};
+use super::{Conflict, EngineError, Inner, Result, SignedRequest, Written};
 use crate::model::upload::{Protocol, Role};
 use crate::model::{
-    ByteRange, Cell, Length, PartNumber, PartReceipt, RangeSet, Timestamp, Upload, UploadId,
-    UploadKey, UploadState,
+    ByteRange, Cell, Digest, Length, PartNumber, PartReceipt, RangeSet, Timestamp, Upload,
+    UploadId, UploadKey, UploadState,
 };
 use crate::store::direct::{Direct, FoundPart, PartPlace};
 use crate::store::{MadeOf, Parts, Shape, StoreError};
@@ -35,6 +35,30 @@ const SKEW: Duration = Duration::from_mins(15);
 const MOST_URLS: usize = 1_000;
 /// How many parts the store is asked for at once.
 const PAGE: u32 = 1_000;
+
+/// Asks for URLs that parts can be put to, past the server.
+#[derive(Debug, Clone)]
+pub struct PartUrls {
+    /// Which upload.
+    pub id: UploadId,
+    /// The key that opens it.
+    pub key: UploadKey,
+    /// Which parts, each once.
+    pub numbers: Vec<PartNumber>,
+    /// Digests that the store is to verify parts by.
+    pub digests: BTreeMap<PartNumber, Digest>,
+}
+
+/// A request that puts a part into the store.
+#[derive(Debug, Clone)]
+pub struct SignedPart {
+    /// The part.
+    pub number: PartNumber,
+    /// Its bytes: all of them have to come with the request.
+    pub range: ByteRange,
+    /// The request.
+    pub request: SignedRequest,
+}
 
 impl State {
     /// Whether a URL for the part may be good.

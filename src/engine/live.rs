@@ -95,6 +95,8 @@ pub(super) struct Change {
     pub(super) readback: bool,
     /// Its parts were put by the client.
     pub(super) direct: bool,
+    /// The expiry moves on without bytes, too: they are on their way.
+    pub(super) alive: bool,
 }
 
 impl Live {
@@ -178,8 +180,8 @@ impl Live {
     /// Remembers something durably, and then here.
     pub(super) async fn commit(&self, engine: &Inner, change: Change) -> Result<()> {
         let now = engine.clock.now();
-        let expires_at = engine.expiry(self.created_at, now);
-        let commit = {
+        let slides = change.alive || !change.received.is_empty();
+        let (commit, expires_at) = {
             let state = self.state();
             let upload = &state.snapshot.upload;
             let numbers = change.parts.iter().map(|part| part.number);
@@ -187,7 +189,11 @@ impl Live {
                 // A receipt beside it would say that the part came by the URL.
                 !change.direct && state.snapshot.direct.contains_key(number)
             });
-            Commit {
+            // Others may have very many ranges, and it makes no difference to them.
+            let full = upload.protocol == Protocol::Objects
+                && is_full_with(&state.snapshot, &change.received);
+            let expires_at = engine.expiry(upload.protocol, full, self.created_at, now);
+            let commit = Commit {
                 id: self.id,
                 epoch: upload.epoch,
                 received: change.received.clone(),
@@ -198,8 +204,9 @@ impl Live {
                 readback: change.readback,
                 boot: engine.boot.clone(),
                 now,
-                expires_at: (!change.received.is_empty()).then_some(expires_at),
-            }
+                expires_at: slides.then_some(expires_at),
+            };
+            (commit, expires_at)
         };
         let closed = commit.closed.clone();
         engine
@@ -214,11 +221,11 @@ impl Live {
             parts,
             direct,
         } = &mut state.snapshot;
-        if !change.received.is_empty() {
+        if slides {
             upload.expires_at = expires_at;
-            if upload.state == UploadState::Pending {
-                upload.state = UploadState::Uploading;
-            }
+        }
+        if !change.received.is_empty() && upload.state == UploadState::Pending {
+            upload.state = UploadState::Uploading;
         }
         for range in change.received {
             received.insert(range);
@@ -505,6 +512,16 @@ impl Inner {
         }
         snapshot
     }
+}
+
+/// Whether every byte is there once these are, too.
+fn is_full_with(snapshot: &Snapshot, more: &[ByteRange]) -> bool {
+    let mut received = snapshot.received.clone();
+    for range in more {
+        received.insert(*range);
+    }
+    let length = snapshot.upload.length;
+    length.is_some_and(|length| received.covers_length(length))
 }
 
 /// An upload past its expiry is gone, whether the pruner has come by or not.

@@ -24,7 +24,6 @@ mod settle;
 mod status;
 mod write;
 
-use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -52,9 +51,10 @@ use buffer::Budget;
 use live::Registry;
 use prune::JumpGuard;
 
-pub use crate::store::direct::SignedRequest;
+pub use crate::store::direct::{AnswerWith, SignedRequest};
+pub use direct::{PartUrls, SignedPart};
 pub use error::{BodyError, Conflict, EngineError};
-pub use settings::{Durability, Settings, Verify};
+pub use settings::{Durability, Serve, Settings, Verify};
 
 /// Short for results of the engine.
 pub type Result<T> = std::result::Result<T, EngineError>;
@@ -138,6 +138,17 @@ pub struct Write {
     /// The body goes exactly where the upload's bytes end: every other writer is displaced first, and if `start` is not
     /// the end then, it is refused with [`EngineError::OutOfOrder`].
     pub append: bool,
+    /// The body is all of the upload.
+    pub whole: Option<Whole>,
+}
+
+/// A body that is all of its upload. Its clean end fixes the upload's length; it is held against the digests that were
+/// declared as soon as it has ended; and if it breaks, nothing of it counts, since nobody will go on with it. On its way
+/// nothing of it is put by for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole {
+    /// The most bytes that it may have.
+    pub at_most: Length,
 }
 
 /// What a body has to hash to.
@@ -208,30 +219,6 @@ pub struct Status {
     pub received: RangeSet,
     /// What [`Create::seal`] was given.
     pub sealed: Option<Secret>,
-}
-
-/// Asks for URLs that parts can be put to, past the server.
-#[derive(Debug, Clone)]
-pub struct PartUrls {
-    /// Which upload.
-    pub id: UploadId,
-    /// The key that opens it.
-    pub key: UploadKey,
-    /// Which parts, each once.
-    pub numbers: Vec<PartNumber>,
-    /// Digests that the store is to verify parts by.
-    pub digests: BTreeMap<PartNumber, Digest>,
-}
-
-/// A request that puts a part into the store.
-#[derive(Debug, Clone)]
-pub struct SignedPart {
-    /// The part.
-    pub number: PartNumber,
-    /// Its bytes: all of them have to come with the request.
-    pub range: ByteRange,
-    /// The request.
-    pub request: SignedRequest,
 }
 
 /// Asks to complete an upload.
@@ -503,6 +490,16 @@ impl Engine {
     /// The object that has this SHA-256, where objects are addressed by their content.
     pub async fn object_with(&self, sha256: &Digest) -> Result<Option<Object>> {
         Ok(self.inner.catalog.object_with(sha256.clone()).await?)
+    }
+
+    /// A request that gets an object straight from the store, which answers as it is told; `None` where content goes through
+    /// the server, because it was configured so or because the store cannot sign.
+    pub async fn signed_read(
+        &self,
+        object: &Object,
+        with: &AnswerWith,
+    ) -> Result<Option<SignedRequest>> {
+        self.inner.signed_read(object, with).await
     }
 
     /// One round of cleaning up.

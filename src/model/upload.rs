@@ -26,6 +26,8 @@ pub enum Protocol {
     Tus,
     /// The IETF's resumable uploads, `/resumable`.
     Ietf,
+    /// A file in one request, `/v1/objects`.
+    Objects,
 }
 
 impl Protocol {
@@ -36,6 +38,7 @@ impl Protocol {
             Self::Native => "native",
             Self::Tus => "tus",
             Self::Ietf => "ietf",
+            Self::Objects => "objects",
         }
     }
 }
@@ -48,6 +51,7 @@ impl std::str::FromStr for Protocol {
             "native" => Ok(Self::Native),
             "tus" => Ok(Self::Tus),
             "ietf" => Ok(Self::Ietf),
+            "objects" => Ok(Self::Objects),
             _ => Err(UnknownWord(name.to_owned())),
         }
     }

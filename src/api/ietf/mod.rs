@@ -28,8 +28,9 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, head, post};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use super::body;
+use super::content::{self, About};
 use super::error::Problem;
-use super::{body, content};
 use crate::clock::Clock;
 use crate::engine::{Engine, EngineError, Status};
 use crate::model::{Handle, Length, UploadState};
@@ -261,7 +262,14 @@ async fn fetch(State(ietf): Shared, segment: Segment, request: Request) -> Answe
         return Ok(wording.retrieval(&status));
     };
     let engine = &ietf.engine;
-    let mut response = content::answer(engine, &status.upload, object, method, headers).await?;
+    let mut response = content::answer(
+        engine,
+        About::of_upload(&status.upload, object),
+        object,
+        method,
+        headers,
+    )
+    .await?;
     wording.state(response.headers_mut(), &status);
     Ok(response)
 }

@@ -19,8 +19,10 @@ use axum::routing::{MethodRouter, get, post, put};
 use http::header::ALLOW;
 use http::{HeaderMap, StatusCode};
 
+use super::body;
+use super::content::{self, About};
 use super::error::Problem;
-use super::{body, content};
+use super::session::Advice;
 use crate::engine::Engine;
 use crate::model::UploadId;
 use parse::{Chunk, Credentials};
@@ -45,10 +47,8 @@ pub struct Settings {
     pub base: String,
     /// What URLs begin with; empty: they are paths.
     pub public_url: String,
-    /// How many bytes a client is advised to send at a time.
-    pub chunk_size: u64,
-    /// How many chunks a client may send at once.
-    pub max_parallel_chunks: usize,
+    /// How a client is advised to send.
+    pub advice: Advice,
     /// How long a JSON body may take.
     pub json_timeout: Duration,
 }
@@ -216,7 +216,7 @@ async fn content(State(native): Shared, id: Id, request: Request) -> Answer {
         .await?;
     content::answer(
         &native.engine,
-        &upload,
+        About::of_upload(&upload, &object),
         &object,
         &parts.method,
         &parts.headers,

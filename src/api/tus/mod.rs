@@ -25,8 +25,9 @@ use axum::routing::any;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tracing::Instrument as _;
 
+use super::body;
+use super::content::{self, About};
 use super::error::{Code, Problem, method_not_allowed};
-use super::{body, content};
 use crate::engine::{Created, Engine, EngineError, Expected, Written};
 use crate::model::upload::Role;
 use crate::model::{Handle, Length, Offset, Upload, UploadState};
@@ -259,7 +260,14 @@ impl Tus {
 
     async fn content(&self, handle: &Handle, headers: &HeaderMap) -> Answer {
         let (upload, object) = self.engine.content(handle.id, &handle.key).await?;
-        Ok(content::answer(&self.engine, &upload, &object, &Method::GET, headers).await?)
+        Ok(content::answer(
+            &self.engine,
+            About::of_upload(&upload, &object),
+            &object,
+            &Method::GET,
+            headers,
+        )
+        .await?)
     }
 
     /// Writes a body where the upload's bytes end; with the last of them the upload is completed, or it is no success. The

@@ -1,6 +1,7 @@
 //! The wire contract, over sockets: a file an operation.
 
 mod abort;
+mod by_content;
 mod chunk;
 mod complete;
 mod content;
@@ -12,6 +13,7 @@ mod health;
 mod http2;
 mod limits;
 mod metrics;
+mod objects;
 mod refusals;
 mod secrets;
 mod shutdown;
