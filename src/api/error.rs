@@ -51,6 +51,8 @@ pub enum Code {
     UploadFailed,
     /// A creation was repeated too late.
     SessionInUse,
+    /// The store, or a part, cannot be written directly now.
+    DirectUnavailable,
     /// Too large.
     UploadLimit,
     /// A digest differs.
@@ -86,6 +88,7 @@ impl Code {
             Self::UploadCompleted => "upload_completed",
             Self::UploadFailed => "upload_failed",
             Self::SessionInUse => "session_in_use",
+            Self::DirectUnavailable => "direct_unavailable",
             Self::UploadLimit => "upload_limit",
             Self::DigestMismatch => "digest_mismatch",
             Self::IdempotencyMismatch => "idempotency_mismatch",
@@ -112,7 +115,8 @@ impl Code {
             | Self::UploadIncomplete
             | Self::UploadCompleted
             | Self::UploadFailed
-            | Self::SessionInUse => StatusCode::CONFLICT,
+            | Self::SessionInUse
+            | Self::DirectUnavailable => StatusCode::CONFLICT,
             Self::UploadLimit => StatusCode::PAYLOAD_TOO_LARGE,
             Self::DigestMismatch | Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -137,6 +141,7 @@ impl Code {
             Self::UploadCompleted => "The upload is completed",
             Self::UploadFailed => "The upload has failed",
             Self::SessionInUse => "The upload is in use",
+            Self::DirectUnavailable => "It cannot go directly",
             Self::UploadLimit => "Too large",
             Self::DigestMismatch => "The digest differs",
             Self::IdempotencyMismatch => "The idempotency key was used for another request",
@@ -338,6 +343,19 @@ impl From<EngineError> for Problem {
             EngineError::Failed { reason } => {
                 Self::new(Code::UploadFailed, detail).member("failure_reason", reason.name())
             }
+            EngineError::DirectUnavailable { parts, .. } => {
+                let problem = Self::new(Code::DirectUnavailable, detail);
+                if parts.is_empty() {
+                    problem
+                } else {
+                    let numbers: Vec<u32> = parts.iter().map(|number| number.0).collect();
+                    problem.member("part_numbers", numbers)
+                }
+            }
+            EngineError::NotPut { number, range } => Self::new(Code::UploadIncomplete, detail)
+                .member("part_numbers", json!([number.0]))
+                .member("missing", json!([[range.start(), range.end()]]))
+                .member("truncated", false),
             EngineError::InUse => Self::new(Code::SessionInUse, detail),
             EngineError::IdempotencyMismatch => Self::new(Code::IdempotencyMismatch, detail),
             EngineError::TooLarge { max } => {
@@ -406,7 +424,7 @@ mod tests {
     use super::*;
     use crate::engine::Conflict;
     use crate::model::upload::FailureReason;
-    use crate::model::{ByteRange, DigestAlgorithm, Length, Offset};
+    use crate::model::{ByteRange, DigestAlgorithm, Length, Offset, PartNumber};
 
     /// Status, header fields of interest and body, without the incident's id.
     fn shown(error: EngineError) -> String {
@@ -438,6 +456,10 @@ mod tests {
         insta::assert_snapshot!(shown(EngineError::Incomplete { missing, truncated: false }), @r#"{"code":"upload_incomplete","detail":"bytes are missing","missing":[[3,5]],"status":409,"truncated":false}"#);
         insta::assert_snapshot!(shown(EngineError::Completed), @r#"{"code":"upload_completed","detail":"the upload is completed and cannot be changed","status":409}"#);
         insta::assert_snapshot!(shown(EngineError::Failed { reason: FailureReason::StoreLost }), @r#"{"code":"upload_failed","detail":"the upload failed: store_lost","failure_reason":"store_lost","status":409}"#);
+        let detail = "bytes are there".to_owned();
+        insta::assert_snapshot!(shown(EngineError::DirectUnavailable { detail: detail.clone(), parts: Vec::new() }), @r#"{"code":"direct_unavailable","detail":"bytes are there","status":409}"#);
+        insta::assert_snapshot!(shown(EngineError::DirectUnavailable { detail, parts: vec![PartNumber(2), PartNumber(5)] }), @r#"{"code":"direct_unavailable","detail":"bytes are there","part_numbers":[2,5],"status":409}"#);
+        insta::assert_snapshot!(shown(EngineError::NotPut { number: PartNumber(2), range: ByteRange::new(5, 8).expect("not empty") }), @r#"{"code":"upload_incomplete","detail":"the store does not have part 2: put it by its URL, or send its bytes through the server","missing":[[5,8]],"part_numbers":[2],"status":409,"truncated":false}"#);
         insta::assert_snapshot!(shown(EngineError::InUse), @r#"{"code":"session_in_use","detail":"the upload of this idempotency key is in use","status":409}"#);
         insta::assert_snapshot!(shown(EngineError::IdempotencyMismatch), @r#"{"code":"idempotency_mismatch","detail":"the idempotency key was used for another request","status":422}"#);
         insta::assert_snapshot!(shown(EngineError::TooLarge { max: Length(9) }), @r#"{"code":"upload_limit","detail":"at most 9 bytes are taken","max_size":9,"status":413}"#);

@@ -7,6 +7,7 @@ pub(crate) mod assembling;
 pub(crate) mod cleaning;
 pub(crate) mod concat;
 pub(crate) mod creating;
+pub(crate) mod direct;
 pub(crate) mod ending;
 pub(crate) mod sharing;
 pub(crate) mod writing;
@@ -77,6 +78,10 @@ macro_rules! suite {
             concat: parts_are_not_purged_before_they_are_discarded,
             concat: a_terminated_upload_leaves_its_object_to_be_deleted,
             concat: only_what_has_an_end_to_undo_is_terminated,
+            direct: a_later_url_for_a_part_is_good_for_longer,
+            direct: urls_are_forgotten_when_they_are_closed,
+            direct: urls_are_forgotten_when_the_upload_ends,
+            direct: only_the_owner_of_what_takes_bytes_hands_out_urls,
             sharing: an_object_is_shared_by_uploads_of_the_same_bytes,
             sharing: what_is_not_shared_is_not_found_by_its_content,
             sharing: another_object_is_never_recorded_over_a_shared_one,
@@ -175,6 +180,7 @@ pub(crate) fn nothing_of(id: UploadId, epoch: Epoch) -> Commit {
         epoch,
         received: Vec::new(),
         parts: Vec::new(),
+        closed: Vec::new(),
         hash: None,
         length: None,
         readback: false,

@@ -21,8 +21,8 @@ use crate::model::upload::{
     Declared, Epoch, FailureReason, HashPoint, Protocol, Role, Snapshot, StoreUploadId,
 };
 use crate::model::{
-    ByteRange, Digest, KeyHash, Length, Object, PartReceipt, Plan, StoreKey, Timestamp, Upload,
-    UploadId,
+    ByteRange, Digest, KeyHash, Length, Object, PartNumber, PartReceipt, Plan, StoreKey, Timestamp,
+    Upload, UploadId,
 };
 
 /// Why the catalog did not do it.
@@ -100,7 +100,7 @@ pub enum Created {
     Repeated(Upload),
     /// The idempotency key was used for another request. Nothing changed.
     Mismatch,
-    /// The earlier creation's upload has received bytes, or ended otherwise than by expiring. Nothing changed.
+    /// The earlier creation's upload has received bytes, has URLs out, or ended otherwise than by expiring. Nothing changed.
     InUse,
     /// One of the parts, counted from 0, is not there, is no partial upload, or has ended otherwise than by completing.
     /// Nothing changed.
@@ -129,6 +129,8 @@ pub struct Commit {
     pub received: Vec<ByteRange>,
     /// Parts that the store has acknowledged. A part of the same number is replaced.
     pub parts: Vec<PartReceipt>,
+    /// Parts that no URL is good for any more, and that hold what came through the server.
+    pub closed: Vec<PartNumber>,
     /// How far the bytes are hashed; replaces what was there if set.
     pub hash: Option<HashPoint>,
     /// The length, if it has become known. Setting another than is there already is [`CatalogError::Stale`].
@@ -266,14 +268,26 @@ pub trait Catalog: Send + Sync + 'static {
     /// has not ended, else `Stale`.
     async fn announce(&self, intent: Intent, epoch: Epoch) -> Result<()>;
 
-    /// Fills in what the store called the multipart upload that was announced, in the intent and in the upload. Starts
-    /// from the writer's epoch in a state that has not ended, with the announcement there, else `Stale`. Repeated with
-    /// another id, it is replaced.
+    /// Fills in what the store called the multipart upload that was announced, in the intent and in the upload, and whether
+    /// it was begun without checksums. Starts from the writer's epoch in a state that has not ended, with the announcement
+    /// there, else `Stale`. Repeated with another id, it is replaced.
     async fn name_multipart(
         &self,
         id: UploadId,
         epoch: Epoch,
         store_upload_id: StoreUploadId,
+        unchecked: bool,
+    ) -> Result<()>;
+
+    /// Remembers that URLs for these parts may be good until then, before they are handed out. A later time takes the place of
+    /// an earlier one, never the other way round; so repeating it changes nothing. It is forgotten with the parts when the
+    /// upload ends, or by [`Commit::closed`]. Starts from pending or uploading under the writer's epoch, else `Stale`.
+    async fn open_parts(
+        &self,
+        id: UploadId,
+        epoch: Epoch,
+        numbers: Vec<PartNumber>,
+        until: Timestamp,
     ) -> Result<()>;
 
     /// Pending or uploading becomes assembling, with the length fixed and, in the same transaction, every byte of it

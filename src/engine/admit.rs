@@ -264,7 +264,7 @@ impl Inner {
     }
 }
 
-fn answer_ended(upload: &Upload, length: Option<Length>) -> Result<Written> {
+pub(super) fn answer_ended(upload: &Upload, length: Option<Length>) -> Result<Written> {
     match &upload.state {
         UploadState::Completed { object, .. } => {
             agree_on_length(upload.length, length)?;

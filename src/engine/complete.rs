@@ -122,7 +122,7 @@ impl Inner {
     }
 
     /// Turns the upload to assembling, unless it is.
-    async fn turn(&self, live: &Arc<Live>, command: &Complete) -> Result<()> {
+    async fn turn(self: &Arc<Self>, live: &Arc<Live>, command: &Complete) -> Result<()> {
         let _turn = live.turning.lock().await;
         if live.state().lost {
             return Err(EngineError::Displaced);
@@ -143,13 +143,14 @@ impl Inner {
         Ok(())
     }
 
-    async fn begin_assembly(&self, live: &Arc<Live>, command: &Complete) -> Result<()> {
+    async fn begin_assembly(self: &Arc<Self>, live: &Arc<Live>, command: &Complete) -> Result<()> {
         if live.length().or(command.length).is_some() {
             live.save_writers(SAVE_WITHIN).await;
         } else {
             // What is there now is all there is.
             live.displace_all().await?;
         }
+        self.receive_found(live).await?;
         let length = {
             let mut state = live.state();
             let reach = state.reach();
@@ -356,7 +357,9 @@ impl Inner {
                         Role::Final => &state.composed,
                         Role::Whole | Role::Partial => &state.snapshot.parts,
                     };
-                    parts.values().cloned().collect()
+                    let mut all = parts.clone();
+                    all.extend(state.held.clone());
+                    all.into_values().collect()
                 };
                 self.put_together(live, upload, receipts, length).await?
             }
@@ -364,10 +367,10 @@ impl Inner {
         let (digests, verified) = if let Some(digests) = known {
             (digests, Verified::Stream)
         } else {
-            let found = self.read_back(live, upload, length).await?;
+            let (found, by) = self.find_digests(live, upload, length).await?;
             self.compare(live, &upload.declared.digests, &found).await?;
             stored.verified = true;
-            (found, Verified::Readback)
+            (found, by)
         };
         Ok(Object {
             key: upload.store_key.clone(),
@@ -405,8 +408,8 @@ impl Inner {
 
     /// Makes the object of a store of parts, or finds that it was made before.
     async fn put_together(
-        &self,
-        live: &Live,
+        self: &Arc<Self>,
+        live: &Arc<Live>,
         upload: &Upload,
         receipts: Vec<PartReceipt>,
         length: Length,
@@ -434,9 +437,10 @@ impl Inner {
                 verified: true,
             });
         };
-        match parts
-            .finish(&upload.store_key, multipart, &receipts, length)
-            .await
+        let all_checked = receipts.iter().all(|receipt| receipt.checksum.is_some());
+        match self
+            .finish_parts(live, parts, multipart, receipts, length)
+            .await?
         {
             Err(error @ (StoreError::NotFound | StoreError::Changed(_))) => {
                 match self.store.head(&upload.store_key).await? {
@@ -445,10 +449,9 @@ impl Inner {
                         if found.size == length
                             && found.upload.is_none_or(|id| id == upload.id) =>
                     {
-                        let verified = receipts.iter().all(|receipt| receipt.checksum.is_some());
                         Ok(Stored {
                             etag: found.etag,
-                            verified,
+                            verified: all_checked,
                         })
                     }
                     _ if upload.role == Role::Final => Self::compose_again(live, error),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::catalog::CatalogError;
 use crate::model::upload::FailureReason;
-use crate::model::{ByteRange, DigestAlgorithm, Length, Offset};
+use crate::model::{ByteRange, DigestAlgorithm, Length, Offset, PartNumber};
 use crate::store::StoreError;
 
 /// Why a command was not carried out. Nothing acknowledged is lost by any of them.
@@ -80,6 +80,24 @@ pub enum EngineError {
     BadParts {
         /// Which of them, and why.
         detail: String,
+    },
+    /// The store takes nothing directly, or not this.
+    #[error("{detail}")]
+    DirectUnavailable {
+        /// What stands in the way.
+        detail: String,
+        /// The parts that it stands in the way of, where it is not all.
+        parts: Vec<PartNumber>,
+    },
+    /// The client says that it has put a part, and the store does not have it.
+    #[error(
+        "the store does not have part {number}: put it by its URL, or send its bytes through the server"
+    )]
+    NotPut {
+        /// The part.
+        number: PartNumber,
+        /// Its bytes.
+        range: ByteRange,
     },
     /// A digest of a chunk or of the whole is not that of the bytes.
     #[error("the {algorithm} digest is not that of the bytes that came")]

@@ -175,16 +175,17 @@ pub(super) async fn put_cell(
         });
     }
     let key = &live.store_key;
-    let mut id = begin(engine, live, parts, MadeOf::Parts).await?;
+    let of = to_be_made_of(engine, live).await?;
+    let mut id = begin(engine, live, parts, of).await?;
     let (number, range) = (cell.number, cell.range);
     let mut put = parts
-        .put_part(key, &id, number, range, payload.clone(), MadeOf::Parts)
+        .put_part(key, &id, number, range, payload.clone(), live.made_of())
         .await;
     if let Err(error @ StoreError::NotFound) = put {
         check_gone(engine, live, parts, &id, error).await?;
-        id = begin(engine, live, parts, MadeOf::Parts).await?;
+        id = begin(engine, live, parts, of).await?;
         put = parts
-            .put_part(key, &id, number, range, payload, MadeOf::Parts)
+            .put_part(key, &id, number, range, payload, live.made_of())
             .await;
     }
     let receipt = put?;
@@ -196,7 +197,7 @@ pub(super) async fn put_cell(
 }
 
 /// The store says that it does not have a multipart upload. `Ok` if another can take its place: nothing has landed in it.
-async fn check_gone(
+pub(super) async fn check_gone(
     engine: &Inner,
     live: &Live,
     parts: &dyn Parts,
@@ -277,11 +278,35 @@ pub(super) async fn begin(
     let id = parts.begin(&live.store_key, &about(live), of).await?;
     engine
         .catalog
-        .name_multipart(live.id, live.epoch(), id.clone())
+        .name_multipart(live.id, live.epoch(), id.clone(), of == MadeOf::Unchecked)
         .await
         .map_err(|error| live.catalog_failed(error))?;
-    live.state().snapshot.upload.store_upload_id = Some(id.clone());
+    let mut state = live.state();
+    state.snapshot.upload.store_upload_id = Some(id.clone());
+    state.snapshot.upload.unchecked = of == MadeOf::Unchecked;
+    drop(state);
     Ok(id)
+}
+
+/// What the upload's multipart upload is to be made of, if it is begun now. Parts that clients put come without a checksum,
+/// and not every store takes them beside others.
+async fn to_be_made_of(engine: &Inner, live: &Live) -> Result<MadeOf> {
+    let has_urls = !live.state().snapshot.direct.is_empty();
+    match engine.store.direct() {
+        Some(direct) if has_urls && !direct.mixes().await? => Ok(MadeOf::Unchecked),
+        _ => Ok(MadeOf::Parts),
+    }
+}
+
+impl Live {
+    /// What the upload's multipart upload was begun to be made of.
+    fn made_of(&self) -> MadeOf {
+        if self.state().snapshot.upload.unchecked {
+            MadeOf::Unchecked
+        } else {
+            MadeOf::Parts
+        }
+    }
 }
 
 /// What goes with the upload's object.

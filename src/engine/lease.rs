@@ -34,6 +34,8 @@ pub(super) struct WriterEntry {
     /// Changes with every commit.
     pub(super) saves: watch::Receiver<u64>,
     last_byte: Arc<LastByte>,
+    /// It takes a body.
+    is_chunk: bool,
 }
 
 /// When a writer last got a byte, and which.
@@ -181,7 +183,7 @@ impl Live {
         if state
             .writers
             .iter()
-            .filter(|writer| !writer.cancel.is_cancelled())
+            .filter(|writer| writer.is_chunk && !writer.cancel.is_cancelled())
             .count()
             >= ask.max_parallel
         {
@@ -189,6 +191,34 @@ impl Live {
                 max: ask.max_parallel,
             });
         }
+        Ok(Some(self.enter(&mut state, number, want, true)))
+    }
+
+    /// Leases bytes that nobody else has a lease on: `choose` looks which. For whoever brings them in one go, without a body.
+    /// `None` if there are none.
+    pub(super) fn occupy(
+        self: &Arc<Self>,
+        choose: impl FnOnce(&State) -> RangeSet,
+    ) -> Option<Lease> {
+        let mut state = self.state();
+        let want = choose(&state);
+        if state.lost || want.is_empty() {
+            return None;
+        }
+        state.next_writer += 1;
+        let (number, end) = (state.next_writer, want.end());
+        let lease = self.enter(&mut state, number, want, false);
+        lease.last_byte.reaches(end);
+        Some(lease)
+    }
+
+    fn enter(
+        self: &Arc<Self>,
+        state: &mut State,
+        number: u64,
+        want: RangeSet,
+        is_chunk: bool,
+    ) -> Lease {
         let (saves, seen) = watch::channel(0);
         let lease = Lease {
             live: Arc::clone(self),
@@ -206,12 +236,19 @@ impl Live {
             nudge: Arc::clone(&lease.nudge),
             saves: seen,
             last_byte: Arc::clone(&lease.last_byte),
+            is_chunk,
         });
-        Ok(Some(lease))
+        lease
     }
 }
 
 impl State {
+    /// Whether a writer has a lease on a byte of the range.
+    pub(super) fn is_leased(&self, range: ByteRange) -> bool {
+        let mut writers = self.writers.iter();
+        writers.any(|writer| writer.want.overlapping(range).next().is_some())
+    }
+
     /// Where the bytes end that are there or that a writer holds.
     pub(super) fn reach(&self) -> u64 {
         let held = self

@@ -45,6 +45,7 @@ pub(super) struct Live {
 }
 
 /// What changes while an upload is worked on.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct State {
     /// What the catalog has, but for a length that is committed with the next bytes.
     pub(super) snapshot: Snapshot,
@@ -56,6 +57,10 @@ pub(super) struct State {
     pub(super) busy: BTreeSet<PartNumber>,
     /// Cells with bytes in the tail.
     pub(super) spooled: BTreeSet<PartNumber>,
+    /// Cells of the tail that were put as parts while their client may still replace them by a URL. The tail keeps their bytes.
+    pub(super) held: BTreeMap<PartNumber, PartReceipt>,
+    /// An earlier try put the object together and did not live to tell.
+    pub(super) put_together: bool,
     /// The multipart upload that a part has landed in, whether that is committed or not.
     pub(super) landed_in: Option<StoreUploadId>,
     /// Requests up to this number were told to go; they do not get in any more.
@@ -88,6 +93,8 @@ pub(super) struct Change {
     pub(super) parts: Vec<PartReceipt>,
     pub(super) hash: Option<HashPoint>,
     pub(super) readback: bool,
+    /// Its parts were put by the client.
+    pub(super) direct: bool,
     /// The expiry moves on without bytes, too: they are on their way.
     pub(super) alive: bool,
 }
@@ -122,6 +129,8 @@ impl Live {
                 hash_owner: None,
                 busy: BTreeSet::new(),
                 spooled,
+                held: BTreeMap::new(),
+                put_together: false,
                 landed_in: None,
                 displaced_to: 0,
                 displaced_at: VecDeque::new(),
@@ -175,6 +184,11 @@ impl Live {
         let (commit, expires_at) = {
             let state = self.state();
             let upload = &state.snapshot.upload;
+            let numbers = change.parts.iter().map(|part| part.number);
+            let closed = numbers.filter(|number| {
+                // A receipt beside it would say that the part came by the URL.
+                !change.direct && state.snapshot.direct.contains_key(number)
+            });
             // Others may have very many ranges, and it makes no difference to them.
             let full = upload.protocol == Protocol::Objects
                 && is_full_with(&state.snapshot, &change.received);
@@ -184,6 +198,7 @@ impl Live {
                 epoch: upload.epoch,
                 received: change.received.clone(),
                 parts: change.parts.clone(),
+                closed: closed.collect(),
                 hash: change.hash.clone(),
                 length: upload.length,
                 readback: change.readback,
@@ -193,6 +208,7 @@ impl Live {
             };
             (commit, expires_at)
         };
+        let closed = commit.closed.clone();
         engine
             .catalog
             .commit(commit)
@@ -203,6 +219,7 @@ impl Live {
             upload,
             received,
             parts,
+            direct,
         } = &mut state.snapshot;
         if slides {
             upload.expires_at = expires_at;
@@ -218,6 +235,9 @@ impl Live {
             *reach = received.contiguous();
             news
         });
+        for number in closed {
+            direct.remove(&number);
+        }
         parts.extend(change.parts.into_iter().map(|part| (part.number, part)));
         upload.readback |= change.readback;
         // More algorithms may have been asked for while this hash was on its way: it is of no use then.

@@ -10,6 +10,7 @@ mod buffer;
 mod complete;
 mod compose;
 mod create;
+mod direct;
 mod error;
 mod flight;
 pub mod hasher;
@@ -39,8 +40,8 @@ use crate::clock::Clock;
 use crate::model::digest::Digests;
 use crate::model::upload::{Declared, Protocol};
 use crate::model::{
-    ByteRange, Digest, DigestAlgorithm, Handle, Length, Object, Offset, RangeSet, Timestamp,
-    Upload, UploadId, UploadKey,
+    ByteRange, Digest, DigestAlgorithm, Handle, Length, Object, Offset, PartNumber, RangeSet,
+    Timestamp, Upload, UploadId, UploadKey,
 };
 use crate::store::tail::Spool;
 use crate::store::{ByteStream, Store};
@@ -51,6 +52,7 @@ use live::Registry;
 use prune::JumpGuard;
 
 pub use crate::store::direct::{AnswerWith, SignedRequest};
+pub use direct::{PartUrls, SignedPart};
 pub use error::{BodyError, Conflict, EngineError};
 pub use settings::{Durability, Serve, Settings, Verify};
 
@@ -439,6 +441,24 @@ impl Engine {
     /// What is known. Live writers commit what they have first, and go on.
     pub async fn status(&self, id: UploadId, key: &UploadKey) -> Result<Status> {
         self.inner.status(id, key).await
+    }
+
+    /// Signs requests that put parts into the store, past the server. All of them or none.
+    pub async fn part_urls(&self, ask: PartUrls) -> Result<Vec<SignedPart>> {
+        self.inner.part_urls(ask).await.map_err(come_back)
+    }
+
+    /// Counts a part as received that was put by its URL, if the store has it, with this etag if one is told. Repeatable. A part
+    /// that nobody tells of is found when the upload is completed.
+    pub async fn part_arrived(
+        &self,
+        id: UploadId,
+        key: &UploadKey,
+        number: PartNumber,
+        etag: Option<&str>,
+    ) -> Result<Written> {
+        let arrived = self.inner.part_arrived(id, key, number, etag).await;
+        arrived.map_err(come_back)
     }
 
     /// Makes the object. Repeatable.

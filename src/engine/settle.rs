@@ -16,7 +16,7 @@ use super::hasher::Hasher;
 use super::live::{Change, HashOwner, Live, State};
 use super::{EngineError, Inner, Result};
 use crate::model::upload::{FailureReason, HashPoint};
-use crate::model::{ByteRange, Cell, Offset, Plan};
+use crate::model::{ByteRange, Cell, Offset, Plan, Timestamp};
 use crate::store::{self, Shape, StagedFile, StoreError};
 
 /// How much is hashed between two commits of the hash state.
@@ -35,7 +35,7 @@ impl Inner {
     pub(super) fn kick_settling(self: &Arc<Self>, live: &Arc<Live>) {
         {
             let mut state = live.state();
-            if state.settling || state.lost || !has_work(live.plan, &state) {
+            if state.settling || state.lost || !has_work(live.plan, &state, self.clock.now()) {
                 return;
             }
             state.settling = true;
@@ -48,7 +48,7 @@ impl Inner {
                     Ok(false) => {
                         {
                             let mut state = live.state();
-                            if state.lost || !has_work(live.plan, &state) {
+                            if state.lost || !has_work(live.plan, &state, engine.clock.now()) {
                                 state.settling = false;
                                 break;
                             }
@@ -144,7 +144,8 @@ impl Inner {
         if !matches!(self.store.shape(), Shape::Parts(_)) {
             return Ok(false);
         }
-        let cells: Vec<Cell> = movable(live.plan, &live.state()).take(MOVES).collect();
+        let now = self.clock.now();
+        let cells: Vec<Cell> = movable(live.plan, &live.state(), now).take(MOVES).collect();
         let mut moves: FuturesUnordered<_> = cells
             .into_iter()
             .map(|cell| self.move_cell(live, cell))
@@ -166,18 +167,26 @@ impl Inner {
         let Some(_reserved) = Reserved::take(live, cell.number) else {
             return Ok(false);
         };
-        if live.state().snapshot.parts.contains_key(&cell.number) {
-            return Ok(false);
-        }
+        let held = {
+            let state = live.state();
+            if state.snapshot.parts.contains_key(&cell.number) {
+                return Ok(false);
+            }
+            state.snapshot.direct.contains_key(&cell.number) && state.is_assembling()
+        };
         let payload = flight::tail_payload(self, live, cell).await;
         let payload = self.or_lost(live, payload).await?;
-        let receipt = flight::put_cell(self, live, cell, payload).await?;
-        flight::record_part(self, live, receipt).await?;
+        if held {
+            self.put_held(live, cell, payload).await?;
+        } else {
+            let receipt = flight::put_cell(self, live, cell, payload).await?;
+            flight::record_part(self, live, receipt).await?;
+        }
         Ok(true)
     }
 
     /// What was acknowledged and is not there any more ends the upload.
-    async fn or_lost<T>(&self, live: &Live, result: store::Result<T>) -> Result<T> {
+    pub(super) async fn or_lost<T>(&self, live: &Live, result: store::Result<T>) -> Result<T> {
         if matches!(result, Err(StoreError::NotFound)) {
             self.fail(live, FailureReason::StoreLost).await?;
             return Err(EngineError::Failed {
@@ -193,7 +202,9 @@ impl Inner {
             let state = live.state();
             let hashed = state.snapshot.upload.hash.offset.get();
             !state.snapshot.upload.readback
-                && covered(live.plan, &state).any(|cell| cell.range.end() > hashed)
+                && covered(live.plan, &state).any(|cell| {
+                    cell.range.end() > hashed && !state.is_open(cell.number, self.clock.now())
+                })
         };
         if waits {
             self.set_readback(live).await
@@ -289,20 +300,27 @@ fn covered(plan: Plan, state: &State) -> impl Iterator<Item = Cell> {
     state
         .spooled
         .iter()
-        .filter(|number| !state.busy.contains(number) && !snapshot.parts.contains_key(number))
+        .filter(|number| {
+            !state.busy.contains(number)
+                && !snapshot.parts.contains_key(number)
+                && !state.held.contains_key(number)
+        })
         .filter_map(move |number| plan.cell(*number, snapshot.upload.length))
         .filter(|cell| snapshot.received.covers(cell.range))
 }
 
-/// Covered cells that may leave: they are hashed, or hashing was given up.
-fn movable(plan: Plan, state: &State) -> impl Iterator<Item = Cell> {
+/// Covered cells that may leave: they are hashed, or hashing was given up; and no client can put another part in their place,
+/// or it is time to put everything together.
+fn movable(plan: Plan, state: &State, now: Timestamp) -> impl Iterator<Item = Cell> {
     let upload = &state.snapshot.upload;
+    let assembling = state.is_assembling();
     covered(plan, state)
         .filter(|cell| upload.readback || cell.range.end() <= upload.hash.offset.get())
+        .filter(move |cell| assembling || !state.is_open(cell.number, now))
 }
 
-fn has_work(plan: Plan, state: &State) -> bool {
-    unhashed(state).is_some() || movable(plan, state).next().is_some()
+fn has_work(plan: Plan, state: &State, now: Timestamp) -> bool {
+    unhashed(state).is_some() || movable(plan, state, now).next().is_some()
 }
 
 fn is_settled(live: &Live, in_parts: bool) -> bool {
@@ -311,12 +329,12 @@ fn is_settled(live: &Live, in_parts: bool) -> bool {
     let length = upload.length.unwrap_or_default().get();
     let hashed = upload.readback || upload.hash.offset.get() == length;
     let all = ByteRange::new(0, length);
+    let is_put = |cell: Cell| {
+        state.snapshot.parts.contains_key(&cell.number) || state.held.contains_key(&cell.number)
+    };
     let moved = !in_parts
-        || all.is_none_or(|all| {
-            live.plan
-                .cells(all, upload.length)
-                .all(|cell| state.snapshot.parts.contains_key(&cell.number))
-        });
+        || state.put_together
+        || all.is_none_or(|all| live.plan.cells(all, upload.length).all(is_put));
     hashed && moved
 }
 

@@ -157,6 +157,8 @@ pub struct Upload {
     pub store_key: StoreKey,
     /// The store's name for its multipart upload, once there is one.
     pub store_upload_id: Option<StoreUploadId>,
+    /// That one was begun without checksums, so its parts have none.
+    pub unchecked: bool,
     /// When it was created.
     pub created_at: Timestamp,
     /// When something of it last changed.
@@ -347,7 +349,7 @@ pub struct Object {
     pub size: Length,
     /// The media type that its client declared.
     pub content_type: Option<String>,
-    /// Its digests; SHA-256 is always among them.
+    /// Its digests; SHA-256 is among them, unless all that is known is the store's checksum.
     pub digests: Digests,
     /// The tag that content is answered with.
     pub etag: String,
@@ -403,6 +405,9 @@ pub struct Snapshot {
     pub received: RangeSet,
     /// The parts that the store has.
     pub parts: BTreeMap<PartNumber, PartReceipt>,
+    /// Parts that URLs were handed out for, and until when one may be good. Where there is a receipt, too, the part came
+    /// directly.
+    pub direct: BTreeMap<PartNumber, Timestamp>,
 }
 
 impl Upload {
@@ -427,6 +432,7 @@ impl Snapshot {
             upload,
             received: RangeSet::new(),
             parts: BTreeMap::new(),
+            direct: BTreeMap::new(),
         }
     }
 }

@@ -11,6 +11,7 @@ mod cleaning;
 mod complete;
 mod concat;
 mod digest;
+mod direct;
 mod displace;
 mod faults;
 mod kit;

@@ -5,6 +5,7 @@
 
 mod content_range;
 mod parse;
+mod parts;
 mod render;
 
 use std::sync::Arc;
@@ -15,8 +16,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, get, post, put};
-use http::StatusCode;
 use http::header::ALLOW;
+use http::{HeaderMap, StatusCode};
 
 use super::body;
 use super::content::{self, About};
@@ -24,10 +25,12 @@ use super::error::Problem;
 use super::session::Advice;
 use crate::engine::Engine;
 use crate::model::UploadId;
-use parse::Chunk;
+use parse::{Chunk, Credentials};
 
 /// The most that a JSON body may have.
 const MAX_JSON_BYTES: usize = 64 << 10;
+/// The most that a question for URLs may have: a thousand parts with digests.
+const MAX_URLS_JSON_BYTES: usize = 256 << 10;
 
 /// The native protocol over an engine.
 pub struct Native {
@@ -76,6 +79,14 @@ pub fn routes(native: Arc<Native>) -> Router {
         .route(
             &format!("{base}/{{id}}/chunk"),
             known(put(chunk), "PUT,OPTIONS"),
+        )
+        .route(
+            &format!("{base}/{{id}}/parts/urls"),
+            known(post(part_urls), "POST,OPTIONS"),
+        )
+        .route(
+            &format!("{base}/{{id}}/parts/{{number}}"),
+            known(post(part_arrived), "POST,OPTIONS"),
         )
         .route(
             &format!("{base}/{{id}}/complete"),
@@ -127,6 +138,46 @@ async fn chunk(State(native): Shared, id: Id, request: Request) -> Answer {
     Ok(render::written(written))
 }
 
+async fn part_urls(State(native): Shared, id: Id, request: Request) -> Answer {
+    let (parts, body) = request.into_parts();
+    let credentials = parse::credentials(&id_of(id)?, &parts.headers)?;
+    invite(&native, &credentials, &parts.headers).await?;
+    let json = body::read_small(body, MAX_URLS_JSON_BYTES, native.settings.json_timeout).await?;
+    let ask = parts::urls(credentials, &parts.headers, &json)?;
+    Ok(parts::signed(&native.engine.part_urls(ask).await?))
+}
+
+async fn part_arrived(
+    State(native): Shared,
+    path: Result<Path<(String, String)>, PathRejection>,
+    request: Request,
+) -> Answer {
+    let Path((id, number)) = path.map_err(|_| Problem::no_such_upload())?;
+    let (parts, body) = request.into_parts();
+    let credentials = parse::credentials(&id, &parts.headers)?;
+    invite(&native, &credentials, &parts.headers).await?;
+    let json = body::read_small(body, MAX_JSON_BYTES, native.settings.json_timeout).await?;
+    let (number, etag) = (parts::number(&number)?, parts::etag(&parts.headers, &json)?);
+    let written = native
+        .engine
+        .part_arrived(credentials.id, &credentials.key, number, etag.as_deref())
+        .await?;
+    Ok(render::written(written))
+}
+
+/// Nobody is invited to send a body about an upload that is not there.
+async fn invite(
+    native: &Native,
+    credentials: &Credentials,
+    headers: &HeaderMap,
+) -> Result<(), Problem> {
+    if body::awaits_continue(headers) {
+        let (id, key) = (credentials.id, &credentials.key);
+        native.engine.status(id, key).await?;
+    }
+    Ok(())
+}
+
 async fn status(State(native): Shared, id: Id, request: Request) -> Answer {
     let credentials = parse::credentials(&id_of(id)?, request.headers())?;
     let status = native
@@ -140,10 +191,7 @@ async fn complete(State(native): Shared, id: Id, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
     let credentials = parse::credentials(&id_of(id)?, &parts.headers)?;
     let id = credentials.id;
-    if body::awaits_continue(&parts.headers) {
-        // Nobody is invited to send a body about an upload that is not there.
-        native.engine.status(id, &credentials.key).await?;
-    }
+    invite(&native, &credentials, &parts.headers).await?;
     let json = body::read_small(body, MAX_JSON_BYTES, native.settings.json_timeout).await?;
     let command = parse::complete(credentials, &parts.headers, &json)?;
     let completion = native.engine.complete(command).await?;

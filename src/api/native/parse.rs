@@ -177,7 +177,7 @@ pub(super) fn complete(
 }
 
 /// A JSON body; an empty one is an empty object.
-fn json<T: Default + for<'de> Deserialize<'de>>(
+pub(super) fn json<T: Default + for<'de> Deserialize<'de>>(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<T, Problem> {

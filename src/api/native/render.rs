@@ -188,7 +188,8 @@ fn empty(status: StatusCode) -> Response {
     response
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Response {
+/// An answer in JSON.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     let text = serde_json::to_string(body).expect("maps with text as keys serialise");
     let mut response = empty(status);
     *response.body_mut() = Body::from(text);

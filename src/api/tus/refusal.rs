@@ -75,6 +75,8 @@ fn status(error: &EngineError) -> Option<StatusCode> {
         | EngineError::DigestMissing { .. }
         | EngineError::Unwritable
         | EngineError::BadParts { .. }
+        | EngineError::DirectUnavailable { .. }
+        | EngineError::NotPut { .. }
         | EngineError::TooManyChunks { .. }
         | EngineError::BodyBroken { .. }
         | EngineError::Unavailable { .. }

@@ -37,6 +37,7 @@ fn upload(role: Role, state: UploadState, length: Option<u64>) -> Upload {
         boot: String::new(),
         store_key: "k".parse().expect("a key"),
         store_upload_id: None,
+        unchecked: false,
         created_at: NOW,
         updated_at: NOW,
         expires_at: NOW.after(Duration::from_mins(1)),

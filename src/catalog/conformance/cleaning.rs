@@ -40,8 +40,9 @@ pub(crate) async fn an_announcement_stays_as_it_was(catalog: Shared) {
 pub(crate) async fn a_multipart_upload_is_named(catalog: Shared) {
     let upload = pending(&catalog).await;
     let name = |epoch, name: &str| {
+        let unchecked = name == "second";
         let name = StoreUploadId(name.to_owned());
-        catalog.name_multipart(upload.id, epoch, name)
+        catalog.name_multipart(upload.id, epoch, name, unchecked)
     };
     assert_stale(name(FIRST, "not announced").await);
     catalog
@@ -53,6 +54,10 @@ pub(crate) async fn a_multipart_upload_is_named(catalog: Shared) {
         let given = Some(StoreUploadId(given.to_owned()));
         let found = load(&catalog, upload.id).await.upload;
         assert_eq!(found.store_upload_id, given);
+        assert_eq!(
+            found.unchecked,
+            given == Some(StoreUploadId("second".to_owned()))
+        );
         let intents = catalog.intents(upload.id).await.expect("read");
         assert_eq!(intents[0].store_upload_id, given);
     }

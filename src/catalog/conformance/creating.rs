@@ -34,6 +34,7 @@ pub(crate) async fn a_new_upload_is_found_as_it_was_declared(catalog: Shared) {
         boot: String::new(),
         store_key: new.store_key.clone(),
         store_upload_id: None,
+        unchecked: false,
         created_at: START,
         updated_at: START,
         expires_at: EXPIRY,
@@ -43,7 +44,7 @@ pub(crate) async fn a_new_upload_is_found_as_it_was_declared(catalog: Shared) {
     assert_eq!(created, Created::New(expected.clone()));
     let found = load(&catalog, expected.id).await;
     assert_eq!(found.upload, expected);
-    assert!(found.received.is_empty() && found.parts.is_empty());
+    assert!(found.received.is_empty() && found.parts.is_empty() && found.direct.is_empty());
     let missing = catalog.load(UploadId::generate()).await.expect("read");
     assert_eq!(missing, None);
 

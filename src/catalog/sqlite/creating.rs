@@ -2,10 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::concat;
-use super::ending;
 use super::rows::{self, column, integer, json};
 use super::writing::bump_epoch;
+use super::{concat, direct, ending};
 use crate::catalog::{CatalogError, Created, Idempotency, NewUpload, Result};
 use crate::model::upload::Role;
 use crate::model::{Timestamp, UploadId, UploadState};
@@ -69,7 +68,8 @@ fn earlier(tx: &Connection, new: &NewUpload, idempotency: &Idempotency) -> Resul
     match upload.state {
         UploadState::Expired { .. } => return Ok(None),
         state if state.takes_bytes() && upload.expires_at <= new.now => return Ok(None),
-        UploadState::Pending => {}
+        // Whoever has a URL has had the first answer.
+        UploadState::Pending if direct::of(tx, id)?.is_empty() => {}
         _ => return Ok(Some(Created::InUse)),
     }
     hand_over(tx, id, new, new.now)?;

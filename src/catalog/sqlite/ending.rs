@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::assembling::{assembling, claim_key};
 use super::concat;
+use super::direct;
 use super::events;
 use super::intents;
 use super::rows::{self, integer, json, word};
@@ -239,6 +240,7 @@ pub(super) fn end(
     ])?;
     tx.prepare_cached("DELETE FROM upload_parts WHERE upload_id = ?1")?
         .execute([id.as_bytes()])?;
+    direct::forget(tx, id)?;
     if from_outside {
         // Nobody is told of these any more. Of the others the status goes on to tell what was received.
         tx.prepare_cached("DELETE FROM upload_ranges WHERE upload_id = ?1")?

@@ -29,6 +29,7 @@ pub(super) fn name_multipart(
     id: UploadId,
     epoch: Epoch,
     name: &StoreUploadId,
+    unchecked: bool,
 ) -> Result<()> {
     owned(tx, id, epoch)?;
     let announced = tx
@@ -39,8 +40,10 @@ pub(super) fn name_multipart(
     if announced == 0 {
         return Err(CatalogError::Stale);
     }
-    tx.prepare_cached("UPDATE upload_sessions SET store_upload_id = ?2 WHERE id = ?1")?
-        .execute(params![id.as_bytes(), name.0])?;
+    tx.prepare_cached(
+        "UPDATE upload_sessions SET store_upload_id = ?2, unchecked = ?3 WHERE id = ?1",
+    )?
+    .execute(params![id.as_bytes(), name.0, unchecked])?;
     Ok(())
 }
 

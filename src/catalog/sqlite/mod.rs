@@ -10,6 +10,7 @@
 mod assembling;
 mod concat;
 mod creating;
+mod direct;
 mod ending;
 mod error;
 mod events;
@@ -36,7 +37,7 @@ use super::{
 };
 use crate::model::digest::Digests;
 use crate::model::upload::{Epoch, FailureReason, Protocol, Role, Snapshot, StoreUploadId};
-use crate::model::{Digest, Length, Object, StoreKey, Timestamp, UploadId};
+use crate::model::{Digest, Length, Object, PartNumber, StoreKey, Timestamp, UploadId};
 
 pub use open::{OpenError, Synchronous, migrate};
 use readers::Readers;
@@ -104,9 +105,22 @@ impl Catalog for SqliteCatalog {
         id: UploadId,
         epoch: Epoch,
         store_upload_id: StoreUploadId,
+        unchecked: bool,
     ) -> Result<()> {
         self.writer
-            .run(move |tx| intents::name_multipart(tx, id, epoch, &store_upload_id))
+            .run(move |tx| intents::name_multipart(tx, id, epoch, &store_upload_id, unchecked))
+            .await
+    }
+
+    async fn open_parts(
+        &self,
+        id: UploadId,
+        epoch: Epoch,
+        numbers: Vec<PartNumber>,
+        until: Timestamp,
+    ) -> Result<()> {
+        self.writer
+            .run(move |tx| direct::open(tx, id, epoch, &numbers, until))
             .await
     }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
+use super::direct;
 use super::error::corrupt;
 use crate::catalog::{CatalogError, Due, Intent, IntentKind, Result};
 use crate::model::digest::Digests;
@@ -24,6 +25,7 @@ pub(super) fn snapshot(tx: &Connection, id: UploadId) -> Result<Option<Snapshot>
         upload,
         received: received(tx, id)?,
         parts: parts(tx, id)?,
+        direct: direct::of(tx, id)?,
     }))
 }
 
@@ -75,6 +77,7 @@ fn read_upload(row: &Row<'_>) -> Result<Upload> {
         boot: column(row, "boot")?,
         store_key: word(row, "store_key")?,
         store_upload_id: column::<Option<String>>(row, "store_upload_id")?.map(StoreUploadId),
+        unchecked: column(row, "unchecked")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
         expires_at: time(row, "expires_at")?,
@@ -254,11 +257,13 @@ pub(super) fn optional_number(row: &Row<'_>, name: &'static str) -> Result<Optio
         .transpose()
 }
 
-fn small(row: &Row<'_>, name: &'static str) -> Result<u32> {
+/// A column that counts something small.
+pub(super) fn small(row: &Row<'_>, name: &'static str) -> Result<u32> {
     u32::try_from(number(row, name)?).map_err(|error| corrupt(name, error))
 }
 
-fn time(row: &Row<'_>, name: &'static str) -> Result<Timestamp> {
+/// A column with a time.
+pub(super) fn time(row: &Row<'_>, name: &'static str) -> Result<Timestamp> {
     column(row, name).map(Timestamp)
 }
 

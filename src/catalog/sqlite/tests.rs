@@ -185,7 +185,7 @@ fn migrating_can_be_repeated_and_raced() {
     });
     assert_eq!(
         applied.concat(),
-        ["V1__uploads", "V2__protocols", "V3__objects"]
+        ["V1__uploads", "V2__protocols", "V3__objects", "V4__direct"]
     );
     assert!(migrate(&path).expect("migrated").is_empty());
     SqliteCatalog::open(&path, Synchronous::Full).expect("opened");

@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::ranges;
 use super::rows::{self, column, integer, number, optional_number};
+use super::{direct, ranges};
 use crate::catalog::{CatalogError, Commit, Result};
 use crate::model::upload::{Epoch, Snapshot};
 use crate::model::{Length, PartReceipt, Timestamp, UploadId};
@@ -83,6 +83,7 @@ pub(super) fn commit(tx: &Connection, commit: &Commit) -> Result<()> {
     for part in &commit.parts {
         put_part(tx, commit.id, part)?;
     }
+    direct::close(tx, commit.id, &commit.closed)?;
     let state = if standing.state == "pending" && !commit.received.is_empty() {
         "uploading"
     } else {

@@ -204,6 +204,7 @@ impl Writer {
                 .next()
                 .is_none()
                 && !state.busy.contains(&cell.number)
+                && !state.is_open(cell.number, self.engine.clock.now())
         };
         if small_enough && whole && self.may_fly(at) && !self.engine.store_rests() {
             return Ok(OpenCell {
