@@ -8,5 +8,25 @@ ALTER TABLE objects ADD COLUMN named_by INTEGER NOT NULL DEFAULT 1 CHECK (named_
 ALTER TABLE objects ADD COLUMN sha256 BLOB CHECK (length(sha256) = 32);
 CREATE INDEX objects_sha256 ON objects (sha256) WHERE sha256 IS NOT NULL;
 
+-- One more kind of intent: the object at the address of its content. SQLite changes a CHECK only with a new table.
+CREATE TABLE intents_new (
+    upload_id       BLOB    NOT NULL REFERENCES upload_sessions (id) ON DELETE CASCADE,
+    kind            TEXT    NOT NULL CHECK (kind IN ('multipart', 'object', 'address')),
+    key             TEXT    NOT NULL,
+    store_upload_id TEXT,
+    created_at      INTEGER NOT NULL,
+    ended           INTEGER NOT NULL DEFAULT 0 CHECK (ended IN (0, 1)),
+    -- Until when somebody is at removing what is at an address.
+    held_until      INTEGER,
+    PRIMARY KEY (upload_id, kind)
+) STRICT, WITHOUT ROWID;
+INSERT INTO intents_new (upload_id, kind, key, store_upload_id, created_at, ended)
+    SELECT upload_id, kind, key, store_upload_id, created_at, ended FROM intents;
+DROP TABLE intents;
+ALTER TABLE intents_new RENAME TO intents;
+CREATE INDEX intents_left_over ON intents (upload_id) WHERE ended = 1;
+-- Whether somebody is at a key's object.
+CREATE INDEX intents_address ON intents (key) WHERE kind = 'address';
+
 -- The key of a completed upload's object, where it is another than the one that its bytes were brought together under.
 ALTER TABLE upload_sessions ADD COLUMN object_key TEXT;

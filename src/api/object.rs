@@ -41,15 +41,19 @@ impl<'a> ObjectJson<'a> {
 pub struct CompletedJson<'a> {
     upload_id: String,
     object: ObjectJson<'a>,
+    /// The object was there before: another upload had brought the same bytes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    deduplicated: bool,
 }
 
 impl<'a> CompletedJson<'a> {
-    /// An upload that is completed, and its object.
+    /// An upload that is completed, and its object, whose content is found at `url`.
     #[must_use]
-    pub fn new(id: UploadId, object: ObjectJson<'a>) -> Self {
+    pub fn new(id: UploadId, object: &'a Object, url: String) -> Self {
         Self {
             upload_id: id.to_string(),
-            object,
+            object: ObjectJson::new(object, url),
+            deduplicated: object.first != id,
         }
     }
 }

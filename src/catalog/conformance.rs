@@ -9,6 +9,7 @@ pub(crate) mod concat;
 pub(crate) mod creating;
 pub(crate) mod direct;
 pub(crate) mod ending;
+pub(crate) mod sharing;
 pub(crate) mod writing;
 
 use std::sync::Arc;
@@ -81,6 +82,14 @@ macro_rules! suite {
             direct: urls_are_forgotten_when_they_are_closed,
             direct: urls_are_forgotten_when_the_upload_ends,
             direct: only_the_owner_of_what_takes_bytes_hands_out_urls,
+            sharing: an_object_is_shared_by_uploads_of_the_same_bytes,
+            sharing: what_is_not_shared_is_not_found_by_its_content,
+            sharing: another_object_is_never_recorded_over_a_shared_one,
+            sharing: a_shared_object_goes_with_the_last_that_names_it,
+            sharing: letting_go_without_the_object_leaves_it,
+            sharing: an_address_is_free_again_when_it_is_cleared_by_one,
+            sharing: an_address_is_not_cleared_under_one_that_goes_on,
+            sharing: an_upload_of_what_is_there_is_completed_at_once,
             cleaning: an_announcement_stays_as_it_was,
             cleaning: a_multipart_upload_is_named,
             cleaning: what_is_settled_is_gone,
@@ -159,6 +168,7 @@ pub(crate) fn new_upload() -> NewUpload {
         store_key: format!("media/{id}").parse().expect("a safe key"),
         now: START,
         expires_at: EXPIRY,
+        instant: None,
         held_until: EXPIRY,
     }
 }
@@ -220,6 +230,8 @@ fn intent(upload: UploadId, kind: IntentKind) -> Intent {
 fn object_of(upload: &Upload) -> Object {
     Object {
         key: upload.store_key.clone(),
+        first: upload.id,
+        shared: false,
         size: Length(10),
         content_type: Some("image/jpeg".to_owned()),
         digests: Digests::from_iter([digest(DigestAlgorithm::Sha256, 9)]),

@@ -21,8 +21,8 @@ use crate::model::upload::{
     Declared, Epoch, FailureReason, HashPoint, Protocol, Role, Snapshot, StoreUploadId,
 };
 use crate::model::{
-    ByteRange, KeyHash, Length, Object, PartNumber, PartReceipt, Plan, StoreKey, Timestamp, Upload,
-    UploadId,
+    ByteRange, Digest, KeyHash, Length, Object, PartNumber, PartReceipt, Plan, StoreKey, Timestamp,
+    Upload, UploadId,
 };
 
 /// Why the catalog did not do it.
@@ -72,6 +72,9 @@ pub struct NewUpload {
     pub now: Timestamp,
     /// When it expires, unless bytes arrive.
     pub expires_at: Timestamp,
+    /// If an object is there under this address of its content, and agrees with what is declared, the upload is completed
+    /// at once.
+    pub instant: Option<StoreKey>,
     /// Until when its creator holds the assembly of a final upload whose parts are all complete.
     pub held_until: Timestamp,
 }
@@ -165,6 +168,9 @@ pub enum IntentKind {
     Multipart,
     /// An object, complete or in the making, under the key; in a folder also what is staged for it.
     Object,
+    /// An object under the address of its content, which may be a copy in the making. As long as an ended upload has this
+    /// intent, nobody else can claim the key.
+    Address,
 }
 
 /// An ended upload that may have left something: what it announced, [`Catalog::intents`] tells.
@@ -188,12 +194,14 @@ pub enum Aborted {
 }
 
 /// What claiming a final key came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
     /// The key is this upload's, now or since an earlier call.
     Yes,
-    /// Another upload has it.
-    Taken(UploadId),
+    /// Another upload has brought the object that is there.
+    Stored(Box<Object>),
+    /// Another upload is at it: it is making the object, or one that has ended has yet to remove it. Ask again.
+    Busy(UploadId),
 }
 
 /// How many uploads are in a state that can still change.
@@ -322,11 +330,16 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Claims a final key for an upload, for good. Repeatable. `Stale` if nobody has the key and the upload is not there or
     /// has ended, so that no claim is left behind.
+    ///
+    /// A key that is an address of content may be wanted by many: one claims it and makes the object, the others complete with
+    /// that object.
     async fn claim_key(&self, key: StoreKey, id: UploadId, now: Timestamp) -> Result<Claimed>;
 
     /// Assembling becomes completed: the object, the event `completed` and the new state in one transaction, the
     /// intents listed in `settled` dropped. Starts from assembling under the epoch, with the object's key claimed for this
-    /// upload or for nobody (then it is now), else `Stale`; so it happens once. Parts are forgotten, ranges stay.
+    /// upload or for nobody (then it is now), or with exactly this object stored by another, which one more upload names then;
+    /// else `Stale`; so it happens once. Parts are forgotten, ranges stay. A shared object can be found by its content
+    /// ([`object_with`](Self::object_with)).
     ///
     /// A partial upload causes no event; pending final uploads of which it was the last part turn to assembling, with their
     /// length, held by nobody, and are returned. A final upload's parts expire now, if they did not before.
@@ -338,6 +351,9 @@ pub trait Catalog: Send + Sync + 'static {
         settled: Vec<IntentKind>,
         now: Timestamp,
     ) -> Result<Vec<UploadId>>;
+
+    /// The object with this SHA-256, if there is one that is addressed by its content. Reads only.
+    async fn object_with(&self, sha256: Digest) -> Result<Option<Object>>;
 
     /// What a final upload is made of, in order. `Stale` if one of its parts is not complete. Reads only.
     async fn sources(&self, id: UploadId) -> Result<Vec<Source>>;
@@ -359,8 +375,8 @@ pub trait Catalog: Send + Sync + 'static {
     /// forgotten. Repeatable. `NotFound` if there is none.
     async fn abort(&self, id: UploadId, now: Timestamp) -> Result<Aborted>;
 
-    /// Completed or failed becomes aborted, its epoch one up, with the event `aborted`. `with_object`, the object's record goes
-    /// and an intent to delete it from the store is left. Refused in every other state but aborted, and for a partial
+    /// Completed or failed becomes aborted, its epoch one up, with the event `aborted`. `with_object`, it lets go of its object:
+    /// if no other upload names that, its record goes and an intent to delete it from the store is left. Refused in every other state but aborted, and for a partial
     /// upload that an assembling one is made of. Repeatable. `NotFound` if there is none.
     async fn terminate(&self, id: UploadId, with_object: bool, now: Timestamp) -> Result<Aborted>;
 
@@ -392,6 +408,11 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// What one upload has announced and not dropped. Reads only.
     async fn intents(&self, id: UploadId) -> Result<Vec<Intent>>;
+
+    /// Whether the caller is the one who removes what an ended upload has at an address ([`IntentKind::Address`]); others are
+    /// told no until `until`. The key can be claimed again as soon as the intent is settled, and a second removal would
+    /// take what came then.
+    async fn hold_address(&self, id: UploadId, now: Timestamp, until: Timestamp) -> Result<bool>;
 
     /// Drops intents whose things are known to be gone. Repeatable.
     async fn settle(&self, id: UploadId, kinds: Vec<IntentKind>) -> Result<()>;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Config, Sse, StoreKind};
+use crate::engine::Verify;
 use crate::model::KeyTemplate;
 
 /// The first thing that is wrong: the key, and what would be right.
@@ -172,11 +173,21 @@ fn paths(config: &Config) -> Checked {
 }
 
 fn store(config: &Config) -> Checked {
-    config
+    let template = config
         .store
         .key
         .parse::<KeyTemplate>()
         .map_err(|error| ("store.key", error.to_string()))?;
+    ensure(
+        !config.uploads.instant || template.is_shared(),
+        "uploads.instant",
+        "needs objects that are addressed by their content: {sha256} and no {id} in store.key",
+    )?;
+    ensure(
+        !template.needs_content() || config.direct.verify == Verify::Readback,
+        "direct.verify",
+        "has to be \"readback\" where store.key contains {sha256}: the store's checksum is no SHA-256",
+    )?;
     let s3 = &config.store.s3;
     ensure(
         s3.access_key_id.is_empty() == s3.secret_access_key.is_empty(),

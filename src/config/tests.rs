@@ -144,7 +144,15 @@ fn what_does_not_go_together_is_refused() {
             "[server]\nmax_header_bytes = 100",
             "server.max_header_bytes",
         ),
-        ("[store]\nkey = \"{sha256}\"", "store.key"),
+        ("[store]\nkey = \"{filename}\"", "store.key"),
+        ("[uploads]\ninstant = true", "uploads.instant"),
+        (
+            "[store]\nkey = \"{sha256}\"\n[direct]\nverify = \"store_checksum\"",
+            "direct.verify",
+        ),
+        ("[direct]\nurl_ttl_secs = 0", "direct.url_ttl_secs"),
+        ("[direct]\nurl_ttl_secs = 604801", "direct.url_ttl_secs"),
+        ("[objects]\nmax_size_bytes = 0", "objects.max_size_bytes"),
         (
             "[store.s3]\naccess_key_id = \"abc\"",
             "store.s3.secret_access_key",

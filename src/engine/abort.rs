@@ -10,7 +10,7 @@ use super::{Complete, Completion, EngineError, Inner, Result};
 use crate::catalog::{Aborted, Intent, IntentKind};
 use crate::model::digest::Digests;
 use crate::model::upload::{Role, Snapshot};
-use crate::model::{Upload, UploadId, UploadKey, UploadState};
+use crate::model::{StoreKey, Upload, UploadId, UploadKey, UploadState};
 use crate::store::{Shape, StoreError};
 
 const GONE_WITHIN: Duration = Duration::from_millis(900);
@@ -43,8 +43,12 @@ impl Inner {
             }
         }
         live.lose();
-        // What a writer still has on its way is swept again later; waiting a moment makes that rare.
-        let _ = tokio::time::timeout(GONE_WITHIN, live.displace_all()).await;
+        // What is still on its way is swept again later; waiting a moment makes that rare.
+        let quiet = async {
+            let _ = live.displace_all().await;
+            live.unsettled().await;
+        };
+        let _ = tokio::time::timeout(GONE_WITHIN, quiet).await;
         self.ended(&live, "aborted").await;
         Ok(())
     }
@@ -155,9 +159,12 @@ impl Inner {
                         }
                     }
                 }
-                (IntentKind::Object, _) if !completed => {
+                (IntentKind::Object, _)
+                    if !completed || intent.key == StoreKey::staged(intent.upload) =>
+                {
                     self.store.delete(&intent.key).await?;
                 }
+                (IntentKind::Address, _) => self.clear_address(intent).await?,
                 _ => {}
             }
         }

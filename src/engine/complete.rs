@@ -24,8 +24,8 @@ use crate::catalog::{CatalogError, Claimed, IntentKind};
 use crate::model::digest::Digests;
 use crate::model::upload::{FailureReason, HashPoint, Role, Snapshot, Verified};
 use crate::model::{
-    ByteRange, DigestAlgorithm, Length, Object, Offset, PartNumber, PartReceipt, Timestamp, Upload,
-    UploadId, UploadState,
+    ByteRange, DigestAlgorithm, Length, Object, Offset, PartNumber, PartReceipt, StoreKey,
+    Timestamp, Upload, UploadId, UploadState,
 };
 use crate::store::{Payload, Shape, StoreError, Stored};
 
@@ -295,80 +295,33 @@ impl Inner {
 
     /// All steps from assembling to completed.
     async fn assemble(self: &Arc<Self>, live: &Arc<Live>) -> Result<Object> {
-        let composed = live.role() == Role::Final;
-        if composed {
+        if live.role() == Role::Final {
             self.compose(live).await?;
         } else {
             self.settle_all(live).await?;
         }
-        let (upload, parts) = {
-            let state = live.state();
-            let mut parts = if composed {
-                state.composed.clone()
-            } else {
-                state.snapshot.parts.clone()
-            };
-            parts.extend(state.held.clone());
-            (state.snapshot.upload.clone(), parts)
-        };
-        let length = upload.length.unwrap_or_default();
-        let mut digests = None;
+        let upload = live.state().snapshot.upload.clone();
+        let mut known = None;
         if !upload.readback {
             let hasher = Hasher::at(&upload.declared.digests, &upload.hash);
-            let found = hasher.ok_or(StoreError::NotFound)?.finish();
-            self.compare(live, &upload.declared.digests, &found).await?;
-            digests = Some(found);
+            let digests = hasher.ok_or(StoreError::NotFound)?.finish();
+            self.compare(live, &upload.declared.digests, &digests)
+                .await?;
+            known = Some(digests);
         }
-        match self
-            .catalog
-            .claim_key(upload.store_key.clone(), upload.id, self.clock.now())
-            .await?
-        {
-            Claimed::Yes => {}
-            Claimed::Taken(other) => {
-                return Err(EngineError::Internal(
-                    format!("the key of {} belongs to {other}", upload.id).into(),
-                ));
-            }
-        }
-        let mut stored = match self.store.shape() {
-            Shape::InPlace(files) => {
-                if length == Length(0) {
-                    // No byte came, so nothing is staged.
-                    drop(files.open(upload.id).await?);
-                }
-                match files.publish(upload.id, &upload.store_key, length).await {
-                    Err(error @ StoreError::NotFound) => return self.missing(live, error).await,
-                    published => published?,
-                }
-            }
-            Shape::Parts(_) => {
-                self.put_together(live, &upload, parts.into_values().collect(), length)
-                    .await?
-            }
-        };
-        let (digests, verified) = if let Some(digests) = digests {
-            (digests, Verified::Stream)
-        } else if let Some(found) = self.trusted_checksum(live, &upload).await? {
-            self.compare(live, &upload.declared.digests, &found).await?;
-            stored.verified = true;
-            (found, Verified::StoreChecksum)
+        let (object, settled) = if upload.is_staged() {
+            self.bring_to_address(live, &upload, known).await?
         } else {
-            let found = self.read_back(live, &upload, length).await?;
-            self.compare(live, &upload.declared.digests, &found).await?;
-            stored.verified = true;
-            (found, Verified::Readback)
+            match self.claim(&upload.store_key, upload.id).await? {
+                Claimed::Yes => {}
+                Claimed::Stored(_) | Claimed::Busy(_) => {
+                    let why = format!("the key of {} belongs to another upload", upload.id);
+                    return Err(EngineError::Internal(why.into()));
+                }
+            }
+            let settled = vec![IntentKind::Multipart, IntentKind::Object];
+            (self.make_object(live, &upload, known).await?, settled)
         };
-        let object = Object {
-            key: upload.store_key.clone(),
-            size: length,
-            content_type: upload.declared.content_type.clone(),
-            digests,
-            etag: stored.etag,
-            verified,
-            store_checked: stored.verified,
-        };
-        let settled = vec![IntentKind::Multipart, IntentKind::Object];
         let now = self.clock.now();
         let completed = self
             .catalog
@@ -379,6 +332,81 @@ impl Inner {
             self.go_on_soon(id);
         }
         Ok(object)
+    }
+
+    pub(super) async fn claim(&self, key: &StoreKey, id: UploadId) -> Result<Claimed> {
+        let now = self.clock.now();
+        Ok(self.catalog.claim_key(key.clone(), id, now).await?)
+    }
+
+    /// Makes the object under the key that the upload's bytes are brought together under, and reads it back where its digests
+    /// are not `known`.
+    pub(super) async fn make_object(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        upload: &Upload,
+        known: Option<Digests>,
+    ) -> Result<Object> {
+        let length = upload.length.unwrap_or_default();
+        let mut stored = match self.store.shape() {
+            Shape::InPlace(_) => self.publish(live, upload, &upload.store_key).await?,
+            Shape::Parts(_) => {
+                let receipts = {
+                    let state = live.state();
+                    let mut parts = match upload.role {
+                        Role::Final => state.composed.clone(),
+                        Role::Whole | Role::Partial => state.snapshot.parts.clone(),
+                    };
+                    parts.extend(state.held.clone());
+                    parts.into_values().collect()
+                };
+                self.put_together(live, upload, receipts, length).await?
+            }
+        };
+        let (digests, verified) = if let Some(digests) = known {
+            (digests, Verified::Stream)
+        } else if let Some(found) = self.trusted_checksum(live, upload).await? {
+            self.compare(live, &upload.declared.digests, &found).await?;
+            stored.verified = true;
+            (found, Verified::StoreChecksum)
+        } else {
+            let found = self.read_back(live, upload, length).await?;
+            self.compare(live, &upload.declared.digests, &found).await?;
+            stored.verified = true;
+            (found, Verified::Readback)
+        };
+        Ok(Object {
+            key: upload.store_key.clone(),
+            first: upload.id,
+            shared: false,
+            size: length,
+            content_type: upload.declared.content_type.clone(),
+            digests,
+            etag: stored.etag,
+            verified,
+            store_checked: stored.verified,
+        })
+    }
+
+    /// Gives what is staged in a folder its name.
+    pub(super) async fn publish(
+        &self,
+        live: &Live,
+        upload: &Upload,
+        key: &StoreKey,
+    ) -> Result<Stored> {
+        let Shape::InPlace(files) = self.store.shape() else {
+            return Err(StoreError::Refused("this store has no files".into()).into());
+        };
+        let length = upload.length.unwrap_or_default();
+        if length == Length(0) {
+            // No byte came, so nothing is staged.
+            drop(files.open(upload.id).await?);
+        }
+        match files.publish(upload.id, key, length).await {
+            Err(error @ StoreError::NotFound) => self.missing(live, error).await,
+            published => Ok(published?),
+        }
     }
 
     /// Makes the object of a store of parts, or finds that it was made before.

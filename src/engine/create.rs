@@ -8,9 +8,10 @@ use super::complete::HOLD;
 use super::live::{Live, check_expiry};
 use super::{Create, Created, EngineError, IdempotencyKey, Inner, NewRole, Result};
 use crate::catalog::{self, Idempotency, NewUpload};
-use crate::model::upload::{Protocol, Role, Snapshot};
+use crate::model::upload::{Declared, Protocol, Role, Snapshot};
 use crate::model::{
-    Handle, Length, Plan, StoreKey, Timestamp, Upload, UploadId, UploadKey, UploadState,
+    DigestAlgorithm, Handle, KeyFacts, Length, Plan, StoreKey, Timestamp, Upload, UploadId,
+    UploadKey, UploadState,
 };
 use crate::store::Shape;
 
@@ -36,6 +37,7 @@ impl Inner {
         let id = UploadId::generate();
         let key = UploadKey::generate();
         let now = self.clock.now();
+        let instant = self.instant_key(id, &create, now);
         let idempotency = create
             .idempotency
             .as_ref()
@@ -48,10 +50,7 @@ impl Inner {
             role,
             parts,
             sealed: create.seal.as_ref().map(|secret| key.seal(&secret.0)),
-            store_key: match role {
-                Role::Partial => StoreKey::of_part(id),
-                Role::Whole | Role::Final => self.settings.key_template.fill(id),
-            },
+            store_key: self.first_key(id, role, &create.declared, now),
             declared: create.declared,
             length: create.length,
             plan,
@@ -61,6 +60,7 @@ impl Inner {
                 Role::Final => now.after(self.settings.session_max_age),
                 Role::Whole | Role::Partial => self.expiry(now, now),
             },
+            instant,
             held_until: now.after(HOLD),
         };
         let upload = match self.catalog.create(new, idempotency).await? {
@@ -73,6 +73,10 @@ impl Inner {
             catalog::Created::InUse => return Err(EngineError::InUse),
             catalog::Created::PartGone(index) => return Err(bad_part(index, "has ended")),
         };
+        if upload.state.has_ended() {
+            count(protocol, role, "completed");
+            return Ok(Created { upload, key });
+        }
         let waits_for_parts = role == Role::Final && upload.state.takes_bytes();
         if !waits_for_parts {
             let live = self.remember(upload.clone()).await;
@@ -114,6 +118,36 @@ impl Inner {
         Ok(handles.iter().map(|handle| handle.id).collect())
     }
 
+    /// Where the object would be that a creation can be answered with at once.
+    fn instant_key(&self, id: UploadId, create: &Create, now: Timestamp) -> Option<StoreKey> {
+        let template = &self.settings.key_template;
+        let asks = self.settings.instant
+            && template.is_shared()
+            && create.protocol == Protocol::Native
+            && matches!(create.role, NewRole::Whole);
+        if !asks {
+            return None;
+        }
+        let sha256 = create.declared.digests.get(DigestAlgorithm::Sha256)?;
+        template.fill(&key_facts(id, &create.declared, now), Some(sha256))
+    }
+
+    /// The key that an upload's bytes are brought together under: its object's own, if that can be known now.
+    fn first_key(
+        &self,
+        id: UploadId,
+        role: Role,
+        declared: &Declared,
+        created_at: Timestamp,
+    ) -> StoreKey {
+        let facts = key_facts(id, declared, created_at);
+        match role {
+            Role::Partial => None,
+            Role::Whole | Role::Final => self.settings.key_template.fill(&facts, None),
+        }
+        .unwrap_or_else(|| StoreKey::staged(id))
+    }
+
     async fn remember(&self, upload: Upload) -> Arc<Live> {
         self.registry.insert(Snapshot::of_new(upload)).await
     }
@@ -145,6 +179,15 @@ impl Inner {
             fingerprint,
             expires_at: now.after(self.settings.idempotency_ttl),
         }
+    }
+}
+
+/// What an upload's key is made from.
+pub(super) fn key_facts(id: UploadId, declared: &Declared, created_at: Timestamp) -> KeyFacts<'_> {
+    KeyFacts {
+        id,
+        filename: declared.filename.as_deref(),
+        created_at,
     }
 }
 

@@ -45,6 +45,10 @@ pub(super) struct Live {
 }
 
 /// What changes while an upload is worked on.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says another thing, in any combination"
+)]
 pub(super) struct State {
     /// What the catalog has, but for a length that is committed with the next bytes.
     pub(super) snapshot: Snapshot,
@@ -283,6 +287,19 @@ impl Live {
             }
         };
         let _ = tokio::time::timeout(within, all).await;
+    }
+
+    /// Waits until nobody settles it. One that is lost is settled no further.
+    pub(super) async fn unsettled(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if !self.state().settling {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// As for any upload, but not while somebody writes to it: the next commit moves the expiry.

@@ -4,6 +4,7 @@
 //! [`EngineError`] into its own kind of answer.
 
 mod abort;
+mod address;
 mod admit;
 mod buffer;
 mod complete;
@@ -497,6 +498,11 @@ impl Engine {
     /// The bytes of an object, or a stretch of them.
     pub async fn read(&self, object: &Object, range: Option<ByteRange>) -> Result<ByteStream> {
         Ok(self.inner.store.read(&object.key, range).await?)
+    }
+
+    /// The object that has this SHA-256, where objects are addressed by their content.
+    pub async fn object_with(&self, sha256: &Digest) -> Result<Option<Object>> {
+        Ok(self.inner.catalog.object_with(sha256.clone()).await?)
     }
 
     /// One round of cleaning up.

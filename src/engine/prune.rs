@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::create::count;
 use super::{EngineError, Inner, PruneReport, Result};
-use crate::catalog::{Leftover, Owner};
+use crate::catalog::{IntentKind, Leftover, Owner};
 use crate::model::{StoreKey, Timestamp, UploadId};
 use crate::store::{FoundMultipart, Parts, Shape};
 
@@ -205,7 +205,7 @@ impl Inner {
         let aborted = self.sweep_intents(&intents, completed).await?;
         if now >= ended_at.after(self.settings.orphan_grace) {
             self.catalog
-                .settle(id, intents.into_iter().map(|intent| intent.kind).collect())
+                .settle(id, vec![IntentKind::Multipart, IntentKind::Object])
                 .await?;
         }
         Ok(aborted)

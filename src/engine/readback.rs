@@ -13,7 +13,7 @@ use super::{Inner, Result};
 use crate::catalog::Source;
 use crate::model::digest::Digests;
 use crate::model::upload::Role;
-use crate::model::{Length, Upload};
+use crate::model::{Length, StoreKey, Upload};
 use crate::store::{self, StoreError};
 
 impl Inner {
@@ -30,7 +30,11 @@ impl Inner {
         } else {
             Seams::default()
         };
-        match self.hash_object(upload, length, seams).await {
+        let declared = &upload.declared.digests;
+        match self
+            .hash_object(&upload.store_key, declared, length, seams)
+            .await
+        {
             Err(error @ (StoreError::NotFound | StoreError::Changed(_))) => {
                 self.missing(live, error).await
             }
@@ -38,14 +42,15 @@ impl Inner {
         }
     }
 
-    async fn hash_object(
+    pub(super) async fn hash_object(
         &self,
-        upload: &Upload,
+        key: &StoreKey,
+        declared: &Digests,
         length: Length,
         mut seams: Seams,
     ) -> store::Result<Digests> {
-        let mut stream = self.store.read(&upload.store_key, None).await?;
-        let mut hasher = Hasher::of_whole(&upload.declared.digests);
+        let mut stream = self.store.read(key, None).await?;
+        let mut hasher = Hasher::of_whole(declared);
         let mut read = 0;
         while let Some(bytes) = stream.next().await.transpose()? {
             read += bytes.len() as u64;
@@ -66,7 +71,7 @@ impl Inner {
 
 /// The stretches that an object was put together from, each to be compared with the digests that its bytes were taken with.
 #[derive(Default)]
-struct Seams(VecDeque<Seam>);
+pub(super) struct Seams(VecDeque<Seam>);
 
 struct Seam {
     left: u64,

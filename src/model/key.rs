@@ -2,13 +2,18 @@
 
 use std::fmt;
 
+use super::digest::{Digest, DigestAlgorithm};
 use super::handle::UploadId;
+use super::time::Timestamp;
 
 /// The name of an object in the store, relative to the store's own prefix or folder.
 ///
 /// Safe by construction: segments of letters, digits, `-`, `_` and `.`, none of them `.` or `..`, joined by `/`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoreKey(String);
+
+/// What the keys begin with that no template makes.
+const STAGING: &str = "staging/";
 
 impl StoreKey {
     /// The key as text.
@@ -19,10 +24,10 @@ impl StoreKey {
 }
 
 impl StoreKey {
-    /// The key of a partial upload's object, among what is staged.
+    /// The key under which an upload is brought together whose object has another key in the end, or none of its own.
     #[must_use]
-    pub fn of_part(id: UploadId) -> Self {
-        Self(format!("staging/{id}"))
+    pub fn staged(id: UploadId) -> Self {
+        Self(format!("{STAGING}{id}"))
     }
 }
 
@@ -57,13 +62,34 @@ impl std::str::FromStr for StoreKey {
     }
 }
 
-/// How an object's key is made: text around `{id}`.
+/// How an object's key is made: text with placeholders.
 ///
-/// The id makes every key unique, so an object can be filled in place and never meets another upload's.
+/// `{id}` makes every key unique, and known when the upload is created: the object is filled in place. `{sha256}` without it
+/// makes the key an address of the content: uploads of the same bytes share one object. One of the two has to be there, so
+/// that two uploads never fight over a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyTemplate {
-    before: String,
-    after: String,
+pub struct KeyTemplate(Vec<Piece>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Id,
+    Sha256,
+    Filename,
+    Ext,
+    Date,
+    Space,
+}
+
+/// What a key is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyFacts<'a> {
+    /// The upload.
+    pub id: UploadId,
+    /// The file's name, as its client declared it.
+    pub filename: Option<&'a str>,
+    /// When the upload was created; its day in UTC is the date.
+    pub created_at: Timestamp,
 }
 
 /// The template cannot be used, and why.
@@ -71,68 +97,281 @@ pub struct KeyTemplate {
 #[error("the key template {template:?} {why}")]
 pub struct InvalidTemplate {
     template: String,
-    why: &'static str,
+    why: String,
 }
 
+/// The space of uploads that nobody has a token for.
+const DEFAULT_SPACE: &str = "default";
+/// What of a file's name goes into a key at most, in bytes.
+const MAX_NAME_BYTES: usize = 128;
+const MAX_EXT_BYTES: usize = 16;
+/// What stands for a name or an extension where there is none.
+const NO_NAME: &str = "file";
+const NO_EXT: &str = "bin";
+/// The most that one segment of a key may have: what file systems take as a name.
+const MAX_SEGMENT_BYTES: usize = 255;
+
 impl KeyTemplate {
-    /// The key of one upload's object.
+    /// Whether keys cannot be made before the content is known.
     #[must_use]
-    pub fn fill(&self, id: UploadId) -> StoreKey {
-        StoreKey(format!("{}{id}{}", self.before, self.after))
+    pub fn needs_content(&self) -> bool {
+        self.0.contains(&Piece::Sha256)
     }
+
+    /// Whether a key is an address of the content, that several uploads may share.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.needs_content() && !self.0.contains(&Piece::Id)
+    }
+
+    /// The key of one upload's object; `None` if it needs the content's SHA-256 and none is given.
+    #[must_use]
+    pub fn fill(&self, facts: &KeyFacts<'_>, sha256: Option<&Digest>) -> Option<StoreKey> {
+        let mut key = String::new();
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => key.push_str(text),
+                Piece::Id => key.push_str(&facts.id.to_string()),
+                Piece::Sha256 => key.push_str(&sha256?.to_hex()),
+                Piece::Filename => key.push_str(&safe_name(facts.filename)),
+                Piece::Ext => key.push_str(&extension(facts.filename)),
+                Piece::Date => key.push_str(&facts.created_at.to_utc().date().to_string()),
+                Piece::Space => key.push_str(DEFAULT_SPACE),
+            }
+        }
+        Some(StoreKey(key))
+    }
+}
+
+/// A file's name as a segment of a key: every character that is no letter, digit, `-`, `_` or `.` of ASCII becomes `_`, and
+/// so do dots at the front. Of a long name the end stays.
+fn safe_name(name: Option<&str>) -> String {
+    let safe: String = name
+        .unwrap_or_default()
+        .chars()
+        .map(|char| match char {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' | '.' => char,
+            _ => '_',
+        })
+        .collect();
+    let end = &safe[safe.len().saturating_sub(MAX_NAME_BYTES)..];
+    let rest = end.trim_start_matches('.');
+    if rest.is_empty() {
+        return NO_NAME.to_owned();
+    }
+    format!("{}{rest}", "_".repeat(end.len() - rest.len()))
+}
+
+/// What follows the last dot of a file's name, in lower case, if it looks like an extension.
+fn extension(name: Option<&str>) -> String {
+    name.and_then(|name| name.rsplit_once('.'))
+        .map(|(_, ext)| ext.to_ascii_lowercase())
+        .filter(|ext| {
+            (1..=MAX_EXT_BYTES).contains(&ext.len())
+                && ext.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        })
+        .unwrap_or_else(|| NO_EXT.to_owned())
 }
 
 impl std::str::FromStr for KeyTemplate {
     type Err = InvalidTemplate;
 
     fn from_str(template: &str) -> Result<Self, Self::Err> {
-        let invalid = |why| InvalidTemplate {
+        let invalid = |why: String| InvalidTemplate {
             template: template.to_owned(),
             why,
         };
-        let (before, after) = template
-            .split_once("{id}")
-            .ok_or_else(|| invalid("has to contain {id}"))?;
-        if before.contains(['{', '}']) || after.contains(['{', '}']) {
-            return Err(invalid("may have one placeholder only, {id}"));
+        let mut pieces = Vec::new();
+        let mut rest = template;
+        while !rest.is_empty() {
+            let (text, placeholder) = rest.split_once('{').unwrap_or((rest, ""));
+            if !text.is_empty() {
+                pieces.push(Piece::Text(text.to_owned()));
+            }
+            if text.len() == rest.len() {
+                break;
+            }
+            let (name, after) = placeholder
+                .split_once('}')
+                .ok_or_else(|| invalid("has a { without its }".to_owned()))?;
+            pieces.push(match name {
+                "id" => Piece::Id,
+                "sha256" => Piece::Sha256,
+                "filename" => Piece::Filename,
+                "ext" => Piece::Ext,
+                "date" => Piece::Date,
+                "space" => Piece::Space,
+                _ => {
+                    return Err(invalid(format!(
+                        "has an unknown placeholder {{{name}}}; known are {{id}}, {{sha256}}, {{filename}}, {{ext}}, {{date}}, {{space}}"
+                    )));
+                }
+            });
+            rest = after;
         }
-        let made = Self {
-            before: before.to_owned(),
-            after: after.to_owned(),
+        let made = Self(pieces);
+        if !made.needs_content() && !made.0.contains(&Piece::Id) {
+            return Err(invalid(
+                "has to contain {id} or {sha256}: else two uploads could want the same key"
+                    .to_owned(),
+            ));
+        }
+        let longest = "n".repeat(MAX_NAME_BYTES);
+        let facts = KeyFacts {
+            id: UploadId::from_bytes([0; 16]),
+            filename: Some(&longest),
+            created_at: Timestamp(0),
         };
-        let sample = made.fill(UploadId::from_bytes([0; 16]));
-        sample.0.parse::<StoreKey>().map_err(|_| {
-            invalid("may have only letters, digits, '-', '_', '.' and '/' beside {id}, with no empty, '.' or '..' segment")
-        })?;
+        let any = Digest::new(DigestAlgorithm::Sha256, [0; 32]).ok();
+        let sample = made
+            .fill(&facts, any.as_ref())
+            .and_then(|key| key.0.parse::<StoreKey>().ok())
+            .ok_or_else(|| {
+                invalid("may have only letters, digits, '-', '_', '.' and '/' beside its placeholders, with no empty, '.' or '..' segment".to_owned())
+            })?;
+        if sample
+            .0
+            .split('/')
+            .any(|segment| segment.len() > MAX_SEGMENT_BYTES)
+        {
+            return Err(invalid(format!(
+                "makes names that are too long: at most {MAX_SEGMENT_BYTES} characters between two slashes, of which a file's name takes {MAX_NAME_BYTES}"
+            )));
+        }
+        if sample.0.starts_with(STAGING) {
+            return Err(invalid(format!(
+                "may not begin with {STAGING:?}, where uploads are brought together"
+            )));
+        }
         Ok(made)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn a_template_is_filled_with_the_id() {
-        let id = UploadId::generate();
-        let template: KeyTemplate = "media/{id}.bin".parse().expect("valid");
-        assert_eq!(template.fill(id).as_str(), format!("media/{id}.bin"));
+    const DAY: Timestamp = Timestamp(1_700_000_000_000);
+
+    fn sha256() -> Digest {
+        Digest::new(DigestAlgorithm::Sha256, [0xab; 32]).expect("32 bytes")
+    }
+
+    fn filled(template: &str, id: UploadId, filename: Option<&str>) -> String {
+        let template: KeyTemplate = template.parse().expect("valid");
+        let facts = KeyFacts {
+            id,
+            filename,
+            created_at: DAY,
+        };
+        let key = template.fill(&facts, Some(&sha256())).expect("filled");
+        key.as_str().to_owned()
     }
 
     #[test]
-    fn a_template_that_leaves_its_folder_or_could_be_shared_is_refused() {
+    fn a_template_is_filled_with_what_is_known() {
+        let id = UploadId::generate();
+        for (template, expected) in [
+            ("media/{id}.bin", format!("media/{id}.bin")),
+            ("{sha256}", sha256().to_hex()),
+            ("{date}/{id}.{ext}", format!("2023-11-14/{id}.jpg")),
+            (
+                "{space}/{sha256}/{filename}",
+                format!("default/{}/_my_film.JPG", sha256().to_hex()),
+            ),
+        ] {
+            assert_eq!(
+                filled(template, id, Some("\u{e9}my film.JPG")),
+                expected,
+                "{template}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_become_safe_and_keep_their_ends() {
+        let long = format!("{}.tar", "x".repeat(300));
+        for (name, safe, ext) in [
+            (None, "file", "bin"),
+            (Some(""), "file", "bin"),
+            (Some(".."), "file", "bin"),
+            (Some("../../etc/passwd"), "___.._etc_passwd", "bin"),
+            (Some(".bashrc"), "_bashrc", "bashrc"),
+            (Some("a.b c"), "a.b_c", "bin"),
+            (Some("a."), "a.", "bin"),
+            (Some("\u{1f600}.PNG"), "_.PNG", "png"),
+            (Some(&long), &format!("{}.tar", "x".repeat(124)), "tar"),
+        ] {
+            let id = UploadId::generate();
+            assert_eq!(
+                filled("{id}/{filename}", id, name),
+                format!("{id}/{safe}"),
+                "{name:?}"
+            );
+            assert_eq!(
+                filled("{id}.{ext}", id, name),
+                format!("{id}.{ext}"),
+                "{name:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_a_key_with_the_content_and_without_the_id_is_shared() {
+        for (template, needs_content, shared) in [
+            ("{id}", false, false),
+            ("{sha256}", true, true),
+            ("{date}/{sha256}.{ext}", true, true),
+            ("{id}/{sha256}", true, false),
+        ] {
+            let template: KeyTemplate = template.parse().expect("valid");
+            assert_eq!(template.needs_content(), needs_content);
+            assert_eq!(template.is_shared(), shared);
+            let facts = KeyFacts {
+                id: UploadId::generate(),
+                filename: None,
+                created_at: DAY,
+            };
+            assert_eq!(template.fill(&facts, None).is_none(), needs_content);
+        }
+    }
+
+    #[test]
+    fn a_template_that_leaves_its_folder_or_could_meet_another_is_refused() {
         for template in [
             "",
             "fixed",
-            "{sha256}",
-            "{id}/{filename}",
+            "{filename}",
+            "{date}/{filename}",
             "../{id}",
             "/{id}",
             "a//{id}",
             "{id}/..",
             "a b/{id}",
+            "{id",
+            "id}",
+            "{ID}",
+            "{name}/{id}",
+            "staging/{id}",
+            "{filename}{filename}{id}",
         ] {
             assert!(template.parse::<KeyTemplate>().is_err(), "{template:?}");
+        }
+        let error = "{name}/{id}".parse::<KeyTemplate>().expect_err("refused");
+        assert_eq!(
+            error.to_string(),
+            "the key template \"{name}/{id}\" has an unknown placeholder {name}; known are {id}, {sha256}, {filename}, {ext}, {date}, {space}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_file_is_called_its_key_is_safe(name in any::<String>()) {
+            let key = filled("{space}/{date}/{filename}/{sha256}.{ext}", UploadId::generate(), Some(&name));
+            prop_assert!(key.parse::<StoreKey>().is_ok(), "{key}");
+            prop_assert_eq!(key.split('/').count(), 4);
         }
     }
 }

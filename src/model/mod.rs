@@ -14,7 +14,7 @@ pub mod upload;
 
 pub use digest::{Digest, DigestAlgorithm};
 pub use handle::{Handle, KeyHash, UploadId, UploadKey};
-pub use key::{KeyTemplate, StoreKey};
+pub use key::{KeyFacts, KeyTemplate, StoreKey};
 pub use plan::{Cell, PartNumber, Plan};
 pub use range::{ByteRange, Length, Offset, RangeSet};
 pub use time::Timestamp;

@@ -337,6 +337,10 @@ impl std::str::FromStr for PartChecksum {
 pub struct Object {
     /// Its key in the store.
     pub key: StoreKey,
+    /// The upload that brought its bytes. Others with the same bytes may name it, too.
+    pub first: UploadId,
+    /// Its key is an address of its content, that uploads of the same bytes share; it can be found by its SHA-256.
+    pub shared: bool,
     /// Its size in bytes.
     pub size: Length,
     /// The media type that its client declared.
@@ -400,6 +404,20 @@ pub struct Snapshot {
     /// Parts that URLs were handed out for, and until when one may be good. Where there is a receipt, too, the part came
     /// directly.
     pub direct: BTreeMap<PartNumber, Timestamp>,
+}
+
+impl Upload {
+    /// Whether its bytes are brought together under another key than its object's.
+    #[must_use]
+    pub fn is_staged(&self) -> bool {
+        self.role != Role::Partial && self.store_key == StoreKey::staged(self.id)
+    }
+
+    /// Whether its object was there before: another upload had brought the same bytes.
+    #[must_use]
+    pub fn is_deduplicated(&self) -> bool {
+        matches!(&self.state, UploadState::Completed { object, .. } if object.first != self.id)
+    }
 }
 
 impl Snapshot {

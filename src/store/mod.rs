@@ -12,6 +12,7 @@ pub mod call;
 pub mod check;
 #[doc(hidden)]
 pub mod conformance;
+pub mod copy;
 pub mod direct;
 pub mod faulty;
 pub mod file;

@@ -5,6 +5,7 @@
     reason = "the offsets of a test are small"
 )]
 
+mod address;
 mod append;
 mod cleaning;
 mod complete;

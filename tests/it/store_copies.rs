@@ -275,3 +275,34 @@ async fn a_bucket_that_does_not_copy_is_not_broken() {
     assert_eq!(server.backend().keys(), Vec::<String>::new());
     assert_eq!(server.backend().open_uploads(), []);
 }
+
+#[tokio::test]
+async fn a_large_object_is_copied_in_pieces_and_a_small_one_at_once() {
+    let server = S3Server::start().await;
+    let store = server.store().await;
+    let piece = MIN_PART_BYTES;
+    for (len, pieces) in [(piece, 0), (2 * piece + 7, 3)] {
+        let bytes: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+        let source = source();
+        store
+            .put(&source, memory(bytes.clone()), &about())
+            .await
+            .unwrap();
+        // What an earlier try left under the key goes.
+        store
+            .begin(&key(), &about(), MadeOf::Objects)
+            .await
+            .unwrap();
+        server.control().forget_calls();
+        jumar::store::copy::to_key(&store, &source, Length(len), &key(), &about(), piece)
+            .await
+            .unwrap();
+        assert_eq!(server.backend().bytes("final").unwrap(), bytes);
+        let found = store.head(&key()).await.unwrap().unwrap();
+        assert_eq!(found.upload, Some(about().upload));
+        assert_eq!(server.control().count(Op::UploadPartCopy), pieces);
+        let left = usize::from(pieces == 0);
+        assert_eq!(server.backend().open_uploads().len(), left);
+        store.delete(&key()).await.unwrap();
+    }
+}

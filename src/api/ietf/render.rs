@@ -17,7 +17,7 @@ use super::fields::{
 use super::problem::{self, PARTIAL_UPLOAD};
 use crate::api::error::{Code, Problem, UPLOAD_OFFSET};
 use crate::api::fields::digest_value;
-use crate::api::object::{CompletedJson, ObjectJson};
+use crate::api::object::CompletedJson;
 use crate::engine::Status;
 use crate::model::{Object, Offset, Timestamp, UploadId, UploadState};
 
@@ -97,7 +97,7 @@ impl Wording {
 
     /// The final answer: the upload is complete, and this is its object, whose content is at `url`.
     pub(super) fn whole(&self, id: UploadId, object: &Object, url: String) -> Response {
-        let body = CompletedJson::new(id, ObjectJson::new(object, url));
+        let body = CompletedJson::new(id, object, url);
         let text = serde_json::to_string(&body).expect("maps with text as keys serialise");
         let mut response = empty(StatusCode::CREATED);
         *response.body_mut() = Body::from(text);

@@ -40,6 +40,8 @@ fn object() -> Object {
     };
     Object {
         key: "k".parse().expect("a key"),
+        first: UploadId::from_bytes([7; 16]),
+        shared: false,
         size: Length(100),
         content_type: None,
         digests: [

@@ -21,14 +21,24 @@ const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
 const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 
 #[derive(Serialize)]
-struct CreatedJson {
+struct CreatedJson<'a> {
     upload_id: String,
     upload_key: String,
     chunk_size: u64,
     max_parallel_chunks: usize,
     length: Option<u64>,
     expires_at: Timestamp,
-    received: [(u64, u64); 0],
+    received: Vec<(u64, u64)>,
+    /// Where the content was there already, so that nothing has to be sent.
+    #[serde(flatten)]
+    completed: Option<InstantJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct InstantJson<'a> {
+    state: &'static str,
+    object: ObjectJson<'a>,
+    deduplicated: bool,
 }
 
 #[derive(Serialize)]
@@ -46,6 +56,8 @@ struct StatusJson<'a> {
     digest: &'a Digests,
     #[serde(skip_serializing_if = "Option::is_none")]
     object: Option<ObjectJson<'a>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    deduplicated: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure_reason: Option<&'static str>,
 }
@@ -59,6 +71,14 @@ struct WorkingJson {
 /// `201` with the session and its key.
 pub(super) fn created(created: &Created, settings: &Settings) -> Response {
     let upload = &created.upload;
+    let completed = match &upload.state {
+        UploadState::Completed { object, .. } => Some(InstantJson {
+            state: upload.state.name(),
+            object: object_json(upload.id, object, settings),
+            deduplicated: upload.is_deduplicated(),
+        }),
+        _ => None,
+    };
     let body = CreatedJson {
         upload_id: upload.id.to_string(),
         upload_key: created.key.reveal(),
@@ -71,7 +91,15 @@ pub(super) fn created(created: &Created, settings: &Settings) -> Response {
         },
         length: upload.length.map(crate::model::Length::get),
         expires_at: upload.expires_at,
-        received: [],
+        received: match &completed {
+            Some(_) => upload
+                .length
+                .map(|length| (0, length.get()))
+                .into_iter()
+                .collect(),
+            None => Vec::new(),
+        },
+        completed,
     };
     let mut response = json(StatusCode::CREATED, &body);
     let headers = response.headers_mut();
@@ -117,6 +145,7 @@ pub(super) fn status(status: &Status, settings: &Settings) -> Response {
         metadata: &upload.declared.metadata,
         digest: &upload.declared.digests,
         object,
+        deduplicated: upload.is_deduplicated(),
         failure_reason,
     };
     with_progress(json(StatusCode::OK, &body), status)
@@ -141,8 +170,10 @@ pub(super) fn completion(id: UploadId, completion: &Completion, settings: &Setti
             } else {
                 StatusCode::CREATED
             };
-            let object = object_json(id, object, settings);
-            json(status, &CompletedJson::new(id, object))
+            json(
+                status,
+                &CompletedJson::new(id, object, content_url(id, settings)),
+            )
         }
         Completion::Working { retry_after } => {
             let body = WorkingJson {
@@ -164,7 +195,11 @@ pub(super) fn aborted() -> Response {
 }
 
 fn object_json<'a>(id: UploadId, object: &'a Object, settings: &Settings) -> ObjectJson<'a> {
-    ObjectJson::new(object, format!("{}/content", settings.url_of(id)))
+    ObjectJson::new(object, content_url(id, settings))
+}
+
+fn content_url(id: UploadId, settings: &Settings) -> String {
+    format!("{}/content", settings.url_of(id))
 }
 
 fn empty(status: StatusCode) -> Response {

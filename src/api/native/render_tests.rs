@@ -60,6 +60,8 @@ fn object() -> Object {
     };
     Object {
         key: "k".parse().expect("a key"),
+        first: UploadId::from_bytes([7; 16]),
+        shared: false,
         size: Length(100),
         content_type: Some("image/jpeg".to_owned()),
         digests: [digest(DigestAlgorithm::Sha256, "ab", 32)]

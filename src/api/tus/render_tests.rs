@@ -48,6 +48,8 @@ fn upload(role: Role, state: UploadState, length: Option<u64>) -> Upload {
 fn completed() -> UploadState {
     let object = Object {
         key: "k".parse().expect("a key"),
+        first: UploadId::from_bytes([7; 16]),
+        shared: false,
         size: Length(100),
         content_type: None,
         digests: Digests::default(),

@@ -195,7 +195,7 @@ pub(crate) async fn a_key_has_one_upload(catalog: Shared) {
     assert_eq!(claim(one.id).await.expect("repeated"), Claimed::Yes);
     assert_eq!(
         claim(two.id).await.expect("answered"),
-        Claimed::Taken(one.id)
+        Claimed::Busy(one.id)
     );
     catalog
         .complete(one.id, FIRST, object_of(&one), vec![], LATER)
@@ -204,7 +204,7 @@ pub(crate) async fn a_key_has_one_upload(catalog: Shared) {
     assert_eq!(claim(one.id).await.expect("repeated"), Claimed::Yes);
     assert_eq!(
         claim(two.id).await.expect("answered"),
-        Claimed::Taken(one.id)
+        Claimed::Stored(Box::new(object_of(&one)))
     );
 
     let shared = two.store_key.clone();
@@ -224,7 +224,7 @@ pub(crate) async fn a_key_has_one_upload(catalog: Shared) {
     }
     answers.sort_by_key(|(_, answer)| *answer != Claimed::Yes);
     assert_eq!(answers[0].1, Claimed::Yes);
-    assert_eq!(answers[1].1, Claimed::Taken(answers[0].0));
+    assert_eq!(answers[1].1, Claimed::Busy(answers[0].0));
 }
 
 pub(crate) async fn a_key_is_not_claimed_for_what_has_ended(catalog: Shared) {

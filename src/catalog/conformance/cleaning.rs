@@ -204,8 +204,13 @@ pub(crate) async fn a_purge_leaves_the_object_and_its_key(catalog: Shared) {
     assert_eq!(purged.expect("purged"), 1);
     assert_eq!(catalog.load(done.id).await.expect("read"), None);
     let other = assembling(&catalog).await;
-    let answer = catalog.claim_key(done.store_key, other.id, EXPIRY).await;
-    assert_eq!(answer.expect("answered"), Claimed::Taken(done.id));
+    let answer = catalog
+        .claim_key(done.store_key.clone(), other.id, EXPIRY)
+        .await;
+    assert_eq!(
+        answer.expect("answered"),
+        Claimed::Stored(Box::new(object_of(&done)))
+    );
 }
 
 pub(crate) async fn records_are_purged_by_their_age(catalog: Shared) {

@@ -108,8 +108,24 @@ pub(super) fn claim_key(
         .transpose()?;
     match holder {
         Some(holder) if holder == id => return Ok(Claimed::Yes),
-        Some(holder) => return Ok(Claimed::Taken(holder)),
+        Some(holder) => {
+            return Ok(match rows::object(tx, key)? {
+                Some(object) => Claimed::Stored(Box::new(object)),
+                None => Claimed::Busy(holder),
+            });
+        }
         None => {}
+    }
+    // Whoever ended with an object at this address has yet to remove it.
+    let leaving = tx
+        .prepare_cached(AT_ADDRESS)?
+        .query_and_then(params![key.as_str(), id.as_bytes()], |row| {
+            read_id(row, "upload_id")
+        })?
+        .next()
+        .transpose()?;
+    if let Some(leaving) = leaving {
+        return Ok(Claimed::Busy(leaving));
     }
     // Nothing would ever give the claim of an ended upload back.
     if standing(tx, id)?.is_none_or(|standing| standing.has_ended()) {
@@ -119,6 +135,9 @@ pub(super) fn claim_key(
         .execute(params![key.as_str(), id.as_bytes(), now.0])?;
     Ok(Claimed::Yes)
 }
+
+pub(super) const AT_ADDRESS: &str =
+    "SELECT upload_id FROM intents WHERE key = ?1 AND kind = 'address' AND upload_id <> ?2";
 
 /// `Stale` unless the upload is assembling under `epoch`.
 pub(super) fn assembling(tx: &Connection, id: UploadId, epoch: Epoch) -> Result<()> {

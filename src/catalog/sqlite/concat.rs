@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::ending::{end, unlist_object};
+use super::ending::{end, let_go};
 use super::rows::{digests, number, read_id, word};
 use crate::catalog::{CatalogError, NewUpload, Result, Source};
 use crate::model::upload::FailureReason;
@@ -153,7 +153,7 @@ pub(super) fn discard(
     if !spent || is_assembled_from(tx, id)? || !pending_with(tx, id)?.is_empty() {
         return Ok(false);
     }
-    unlist_object(tx, id, now)?;
+    let_go(tx, id, now)?;
     end(tx, id, &UploadState::Expired { at: now }, now)?;
     Ok(true)
 }

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::ending;
 use super::rows::{self, column, integer, json};
 use super::writing::bump_epoch;
 use super::{concat, direct};
@@ -26,6 +27,9 @@ pub(super) fn create(
     if new.role == Role::Final {
         concat::insert(tx, new)?;
         concat::assemble_if_ready(tx, new.id, new.held_until)?;
+    }
+    if let Some(address) = &new.instant {
+        ending::complete_at_once(tx, new, address)?;
     }
     if let Some(idempotency) = idempotency {
         tx.prepare_cached(

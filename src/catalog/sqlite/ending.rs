@@ -1,6 +1,6 @@
 //! The ways in which an upload ends. Each writes its event in the same transaction.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::assembling::{assembling, claim_key};
 use super::concat;
@@ -9,9 +9,11 @@ use super::events;
 use super::intents;
 use super::rows::{self, integer, json, word};
 use super::writing::{owned, standing};
-use crate::catalog::{Aborted, CatalogError, Claimed, IntentKind, Result};
+use crate::catalog::{Aborted, CatalogError, Claimed, IntentKind, NewUpload, Result};
 use crate::model::upload::{Epoch, FailureReason, Protocol, Role};
-use crate::model::{Object, Timestamp, Upload, UploadId, UploadState};
+use crate::model::{
+    Digest, DigestAlgorithm, Object, StoreKey, Timestamp, Upload, UploadId, UploadState,
+};
 
 pub(super) fn complete(
     tx: &Connection,
@@ -22,13 +24,31 @@ pub(super) fn complete(
     now: Timestamp,
 ) -> Result<Vec<UploadId>> {
     assembling(tx, id, epoch)?;
-    if claim_key(tx, &object.key, id, now)? != Claimed::Yes {
-        return Err(CatalogError::Stale);
+    match claim_key(tx, &object.key, id, now)? {
+        Claimed::Yes => record(tx, &object, now)?,
+        Claimed::Stored(stored) if stored.shared && *stored == object => name(tx, &object.key)?,
+        Claimed::Stored(_) | Claimed::Busy(_) => return Err(CatalogError::Stale),
     }
+    place(tx, id, &object.key)?;
+    intents::settle(tx, id, settled)?;
+    let upload = end(tx, id, &UploadState::Completed { object, at: now }, now)?;
+    match upload.role {
+        Role::Whole => Ok(Vec::new()),
+        Role::Partial => concat::completed(tx, id, now),
+        Role::Final => {
+            concat::used(tx, id, now)?;
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// The object is there, under a key that was claimed for it.
+fn record(tx: &Connection, object: &Object, now: Timestamp) -> Result<()> {
+    let sha256 = object.digests.get(DigestAlgorithm::Sha256);
     tx.prepare_cached(
         "UPDATE objects
          SET completed_at = ?2, size = ?3, content_type = ?4, digests = ?5, etag = ?6, verified = ?7,
-             known_by = ?8
+             known_by = ?8, sha256 = ?9
          WHERE key = ?1",
     )?
     .execute(params![
@@ -40,17 +60,52 @@ pub(super) fn complete(
         object.etag,
         object.store_checked,
         object.verified.name(),
+        sha256.filter(|_| object.shared).map(Digest::value),
     ])?;
-    intents::settle(tx, id, settled)?;
-    let upload = end(tx, id, &UploadState::Completed { object, at: now }, now)?;
-    match upload.role {
-        Role::Whole => Ok(Vec::new()),
-        Role::Partial => concat::completed(tx, id, now),
-        Role::Final => {
-            concat::used(tx, id, now)?;
-            Ok(Vec::new())
-        }
+    Ok(())
+}
+
+/// One more upload names an object.
+fn name(tx: &Connection, key: &StoreKey) -> Result<()> {
+    tx.prepare_cached("UPDATE objects SET named_by = named_by + 1 WHERE key = ?1")?
+        .execute([key.as_str()])?;
+    Ok(())
+}
+
+/// Remembers where an upload's object is, if that is another place than where its bytes were brought together.
+fn place(tx: &Connection, id: UploadId, key: &StoreKey) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE upload_sessions SET object_key = ?2 WHERE id = ?1 AND store_key <> ?2",
+    )?
+    .execute(params![id.as_bytes(), key.as_str()])?;
+    Ok(())
+}
+
+/// An upload that has just been created is completed by an object that is there, if it is; whether it was.
+pub(super) fn complete_at_once(
+    tx: &Connection,
+    new: &NewUpload,
+    address: &StoreKey,
+) -> Result<bool> {
+    let Some(object) = rows::object(tx, address)? else {
+        return Ok(false);
+    };
+    let other = new.length.is_some_and(|length| length != object.size)
+        || new
+            .declared
+            .digests
+            .first_conflict(&object.digests)
+            .is_some();
+    if other {
+        return Ok(false);
     }
+    name(tx, address)?;
+    place(tx, new.id, address)?;
+    tx.prepare_cached("UPDATE upload_sessions SET length = ?2 WHERE id = ?1")?
+        .execute(params![new.id.as_bytes(), integer(object.size.get())?])?;
+    let at = new.now;
+    end(tx, new.id, &UploadState::Completed { object, at }, at)?;
+    Ok(true)
 }
 
 pub(super) fn fail(
@@ -89,21 +144,43 @@ pub(super) fn terminate(
         _ => return Ok(Aborted::Refused),
     }
     if with_object && standing.state == "completed" {
-        unlist_object(tx, id, now)?;
+        let_go(tx, id, now)?;
     }
     end(tx, id, &UploadState::Aborted { at: now }, now)?;
     Ok(Aborted::Done)
 }
 
-/// Forgets the object of a completed upload, and leaves an intent to delete it.
-pub(super) fn unlist_object(tx: &Connection, id: UploadId, now: Timestamp) -> Result<()> {
+/// A completed upload lets go of its object. If no other names it, its record goes, and an intent to delete it is left.
+pub(super) fn let_go(tx: &Connection, id: UploadId, now: Timestamp) -> Result<()> {
+    let object = tx
+        .prepare_cached(
+            "SELECT o.key, o.named_by, s.object_key IS NOT NULL FROM upload_sessions s
+             JOIN objects o ON o.key = coalesce(s.object_key, s.store_key)
+             WHERE s.id = ?1 AND s.state = 'completed'",
+        )?
+        .query_row([id.as_bytes()], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get(2)?))
+        })
+        .optional()?;
+    let Some((key, named_by, has_address)) = object else {
+        return Ok(());
+    };
+    if named_by > 1 {
+        tx.prepare_cached("UPDATE objects SET named_by = named_by - 1 WHERE key = ?1")?
+            .execute([key])?;
+        return Ok(());
+    }
+    let kind = if has_address {
+        IntentKind::Address
+    } else {
+        IntentKind::Object
+    };
     tx.prepare_cached(
-        "INSERT OR REPLACE INTO intents (upload_id, kind, key, created_at)
-         SELECT upload_id, 'object', key, ?2 FROM objects WHERE upload_id = ?1",
+        "INSERT OR REPLACE INTO intents (upload_id, kind, key, created_at) VALUES (?1, ?2, ?3, ?4)",
     )?
-    .execute(params![id.as_bytes(), now.0])?;
-    tx.prepare_cached("DELETE FROM objects WHERE upload_id = ?1")?
-        .execute([id.as_bytes()])?;
+    .execute(params![id.as_bytes(), rows::kind_name(kind), key, now.0])?;
+    tx.prepare_cached("DELETE FROM objects WHERE key = ?1")?
+        .execute([key])?;
     Ok(())
 }
 

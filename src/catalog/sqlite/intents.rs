@@ -64,6 +64,21 @@ pub(super) fn settle(tx: &Connection, id: UploadId, kinds: &[IntentKind]) -> Res
     Ok(())
 }
 
+pub(super) fn hold_address(
+    tx: &Connection,
+    id: UploadId,
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<bool> {
+    let held = tx
+        .prepare_cached(
+            "UPDATE intents SET held_until = ?3
+             WHERE upload_id = ?1 AND kind = 'address' AND ended = 1 AND coalesce(held_until, ?2) <= ?2",
+        )?
+        .execute(params![id.as_bytes(), now.0, until.0])?;
+    Ok(held > 0)
+}
+
 pub(super) fn leftovers(
     tx: &Connection,
     after: Option<UploadId>,

@@ -37,7 +37,7 @@ use super::{
 };
 use crate::model::digest::Digests;
 use crate::model::upload::{Epoch, FailureReason, Protocol, Role, Snapshot, StoreUploadId};
-use crate::model::{Length, Object, PartNumber, StoreKey, Timestamp, UploadId};
+use crate::model::{Digest, Length, Object, PartNumber, StoreKey, Timestamp, UploadId};
 
 pub use open::{OpenError, Synchronous, migrate};
 use readers::Readers;
@@ -191,6 +191,12 @@ impl Catalog for SqliteCatalog {
             .await
     }
 
+    async fn object_with(&self, sha256: Digest) -> Result<Option<Object>> {
+        self.readers
+            .run(move |tx| rows::object_with(tx, &sha256))
+            .await
+    }
+
     async fn sources(&self, id: UploadId) -> Result<Vec<Source>> {
         self.readers.run(move |tx| concat::sources(tx, id)).await
     }
@@ -252,6 +258,12 @@ impl Catalog for SqliteCatalog {
 
     async fn intents(&self, id: UploadId) -> Result<Vec<Intent>> {
         self.readers.run(move |tx| intents::of(tx, id)).await
+    }
+
+    async fn hold_address(&self, id: UploadId, now: Timestamp, until: Timestamp) -> Result<bool> {
+        self.writer
+            .run(move |tx| intents::hold_address(tx, id, now, until))
+            .await
     }
 
     async fn settle(&self, id: UploadId, kinds: Vec<IntentKind>) -> Result<()> {

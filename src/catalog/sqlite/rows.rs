@@ -12,8 +12,8 @@ use crate::catalog::{CatalogError, Due, Intent, IntentKind, Result};
 use crate::model::digest::Digests;
 use crate::model::upload::{Declared, Epoch, HashPoint, Snapshot, StoreUploadId};
 use crate::model::{
-    ByteRange, KeyHash, Length, Object, Offset, PartNumber, PartReceipt, RangeSet, Timestamp,
-    Upload, UploadId, UploadState,
+    ByteRange, Digest, KeyHash, Length, Object, Offset, PartNumber, PartReceipt, RangeSet,
+    StoreKey, Timestamp, Upload, UploadId, UploadState,
 };
 
 /// The upload with all that hangs on it.
@@ -32,15 +32,16 @@ pub(super) fn snapshot(tx: &Connection, id: UploadId) -> Result<Option<Snapshot>
 /// The upload alone.
 pub(super) fn upload(tx: &Connection, id: UploadId) -> Result<Option<Upload>> {
     tx.prepare_cached(
-        "SELECT s.*, o.key AS stored_key, o.size AS object_size, o.content_type AS object_content_type,
+        "SELECT s.*, o.key AS stored_key, o.upload_id AS object_first, o.size AS object_size, o.content_type AS object_content_type,
                 o.digests AS object_digests, o.etag AS object_etag, o.verified AS object_verified,
-                o.known_by AS object_known_by,
+                o.known_by AS object_known_by, o.sha256 IS NOT NULL AS object_shared,
                 CASE WHEN s.role = 'final' AND s.length IS NULL THEN
                     (SELECT CASE WHEN count(*) = count(p.length) THEN sum(p.length) END
                      FROM upload_concat c JOIN upload_sessions p ON p.id = c.part_id WHERE c.final_id = s.id)
                 END AS length_of_parts
          FROM upload_sessions s
-         LEFT JOIN objects o ON o.upload_id = s.id AND o.completed_at IS NOT NULL
+         LEFT JOIN objects o
+             ON s.state = 'completed' AND o.key = coalesce(s.object_key, s.store_key) AND o.completed_at IS NOT NULL
          WHERE s.id = ?1",
     )?
     .query_row([id.as_bytes()], |row| Ok(read_upload(row)))
@@ -111,6 +112,8 @@ fn read_state(row: &Row<'_>) -> Result<UploadState> {
 fn read_object(row: &Row<'_>) -> Result<Object> {
     Ok(Object {
         key: word(row, "stored_key")?,
+        first: read_id(row, "object_first")?,
+        shared: column(row, "object_shared")?,
         size: Length(number(row, "object_size")?),
         content_type: column(row, "object_content_type")?,
         digests: digests(row, "object_digests")?,
@@ -118,6 +121,36 @@ fn read_object(row: &Row<'_>) -> Result<Object> {
         verified: word(row, "object_known_by")?,
         store_checked: column(row, "object_verified")?,
     })
+}
+
+/// The object under a key, if it is complete.
+pub(super) fn object(tx: &Connection, key: &StoreKey) -> Result<Option<Object>> {
+    one_object(tx, OBJECT_BY_KEY, params![key.as_str()])
+}
+
+/// The object with this content, if there is one that is addressed by it.
+pub(super) fn object_with(tx: &Connection, sha256: &Digest) -> Result<Option<Object>> {
+    one_object(tx, OBJECT_BY_CONTENT, params![sha256.value()])
+}
+
+const OBJECT_BY_KEY: &str =
+    "SELECT key AS stored_key, upload_id AS object_first, size AS object_size,
+        content_type AS object_content_type, digests AS object_digests, etag AS object_etag,
+        verified AS object_verified, known_by AS object_known_by,
+        sha256 IS NOT NULL AS object_shared
+    FROM objects WHERE key = ?1 AND completed_at IS NOT NULL";
+pub(super) const OBJECT_BY_CONTENT: &str =
+    "SELECT key AS stored_key, upload_id AS object_first, size AS object_size,
+        content_type AS object_content_type, digests AS object_digests, etag AS object_etag,
+        verified AS object_verified, known_by AS object_known_by,
+        sha256 IS NOT NULL AS object_shared
+    FROM objects WHERE sha256 = ?1 AND completed_at IS NOT NULL LIMIT 1";
+
+fn one_object(tx: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<Option<Object>> {
+    tx.prepare_cached(sql)?
+        .query_and_then(params, read_object)?
+        .next()
+        .transpose()
 }
 
 fn received(tx: &Connection, id: UploadId) -> Result<RangeSet> {
@@ -183,6 +216,7 @@ pub(super) fn read_intent(row: &Row<'_>) -> Result<Intent> {
         kind: match kind.as_str() {
             "multipart" => IntentKind::Multipart,
             "object" => IntentKind::Object,
+            "address" => IntentKind::Address,
             _ => return Err(corrupt("kind", format!("{kind:?} is no kind of intent"))),
         },
         key: word(row, "key")?,
@@ -196,6 +230,7 @@ pub(super) fn kind_name(kind: IntentKind) -> &'static str {
     match kind {
         IntentKind::Multipart => "multipart",
         IntentKind::Object => "object",
+        IntentKind::Address => "address",
     }
 }
 

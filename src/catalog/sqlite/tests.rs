@@ -461,6 +461,8 @@ fn queries_of_many_uploads_go_by_an_index() {
             "upload_sessions_spent (expires_at>? AND expires_at<?)",
         ),
         (intents::LEFT_OVER, "intents_left_over (upload_id>?)"),
+        (super::rows::OBJECT_BY_CONTENT, "objects_sha256 (sha256=?)"),
+        (super::assembling::AT_ADDRESS, "intents_address (key=?)"),
         (purging::PURGE_ENDED, "upload_sessions_ended (ended_at"),
         (purging::COUNT_ENDED, "upload_sessions_ended (ended_at"),
         (purging::OPEN, "upload_sessions_expiring"),

@@ -157,7 +157,12 @@ impl Inner {
         let mut declared = upload.declared.digests.iter();
         let is_asked_for_more = declared.any(|digest| digest.algorithm() != algorithm);
         let is_direct = !live.state().snapshot.direct.is_empty();
-        if self.settings.verify != Verify::StoreChecksum || is_asked_for_more || !is_direct {
+        if self.settings.verify != Verify::StoreChecksum
+            || is_asked_for_more
+            || !is_direct
+            // Its address is made of its SHA-256.
+            || upload.is_staged()
+        {
             return Ok(None);
         }
         let Some(direct) = self.store.direct() else {

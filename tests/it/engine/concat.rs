@@ -368,7 +368,7 @@ async fn never_back_two_short_lags_of_the_store_are_no_loss() {
 async fn exact_bytes_what_is_not_what_its_parts_were_is_never_completed() {
     for rig in both().await {
         let part = complete(&rig, b"1234").await;
-        let key = StoreKey::of_part(part.id);
+        let key = StoreKey::staged(part.id);
         match rig.store.shape() {
             Shape::Parts(parts) => {
                 let other = Payload::Memory(Arc::new([bytes::Bytes::from_static(b"12x4")]));
