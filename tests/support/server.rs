@@ -70,7 +70,22 @@ impl Server {
         Self::begin(ground, |_| {}, true).await
     }
 
+    /// On S3, where what is signed is checked by the machine's clock.
+    pub(crate) async fn today(change: impl FnOnce(&mut Config)) -> Self {
+        let now = Clock::system().now();
+        Self::begin_at(now, Ground::s3().await, change, false).await
+    }
+
     async fn begin(ground: Ground, change: impl FnOnce(&mut Config), jobs: bool) -> Self {
+        Self::begin_at(Timestamp(1_700_000_000_000), ground, change, jobs).await
+    }
+
+    async fn begin_at(
+        now: Timestamp,
+        ground: Ground,
+        change: impl FnOnce(&mut Config),
+        jobs: bool,
+    ) -> Self {
         let mut config = Config::default();
         let folder = ground.folder.path();
         config.server.listen.set_port(0);
@@ -87,7 +102,7 @@ impl Server {
         change(&mut config);
         let faults = Faults::default();
         let store = Hooked::new(ground.store().await, faults.clone());
-        let clock = Clock::manual(Timestamp(1_700_000_000_000));
+        let clock = Clock::manual(now);
         let mut builder = App::builder(config)
             .store(Arc::new(Hooked::new(Arc::new(store), Measured)))
             .clock(clock.clone());

@@ -169,6 +169,8 @@ async fn methods_that_a_route_does_not_know() {
         (&upload.path(""), "PATCH", "GET,HEAD,DELETE,OPTIONS"),
         (&upload.path("/chunk"), "GET", "PUT,OPTIONS"),
         (&upload.path("/complete"), "GET", "POST,OPTIONS"),
+        (&upload.path("/parts/urls"), "GET", "POST,OPTIONS"),
+        (&upload.path("/parts/1"), "PUT", "POST,OPTIONS"),
         (&upload.path("/content"), "DELETE", "GET,HEAD,OPTIONS"),
         ("/healthz", "POST", "GET,HEAD"),
         ("/readyz", "PUT", "GET,HEAD"),

@@ -6,6 +6,7 @@ mod complete;
 mod content;
 mod cors;
 mod create;
+mod direct;
 mod errors;
 mod health;
 mod http2;

@@ -92,7 +92,26 @@ async fn all_operations(server: &Server) -> (Vec<String>, String) {
             .ask(&other, "POST", "/complete", &[], misplaced.as_bytes())
             .await,
     );
-    let secrets = vec![first.key, upload.key, IDEMPOTENCY_KEY.to_owned()];
+    let mut secrets = vec![first.key, upload.key, IDEMPOTENCY_KEY.to_owned()];
+    if server.ground.s3.is_some() {
+        let upload = server.create_of(6 * MIB).await;
+        let numbers = json!({"part_numbers": [1, 2]}).to_string();
+        let urls = async || {
+            let asked = server.ask(&upload, "POST", "/parts/urls", &[], numbers.as_bytes());
+            asked.await
+        };
+        for part in urls().await.expect(200).json()["parts"].as_array().unwrap() {
+            let (_, signature) = part["url"]
+                .as_str()
+                .unwrap()
+                .split_once("Signature=")
+                .unwrap();
+            secrets.push(signature.split('&').next().unwrap().to_owned());
+        }
+        hear(server.ask(&upload, "POST", "/parts/1", &[], b"").await);
+        hear(server.put(&upload, 0, b"1", 6 * MIB).await);
+        hear(urls().await);
+    }
     (secrets, said)
 }
 
