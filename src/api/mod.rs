@@ -17,5 +17,6 @@ pub mod native;
 pub mod object;
 pub mod observe;
 pub mod router;
+pub mod s3;
 pub mod server;
 pub mod tus;

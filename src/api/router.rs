@@ -11,6 +11,7 @@ use super::error::{Code, Problem, method_not_allowed};
 use super::ietf::{self, Ietf};
 use super::native::{self, Native};
 use super::observe::{HeadLimits, guard, observe};
+use super::s3::{self, S3};
 use super::tus::{self, Tus};
 use crate::telemetry::Metrics;
 
@@ -22,15 +23,23 @@ pub struct Protocols {
     pub tus: Tus,
     /// The IETF's resumable uploads.
     pub ietf: Ietf,
+    /// What Uppy's S3 plugin speaks.
+    pub s3: S3,
 }
 
 /// The routes of the main listener.
 pub fn main(protocols: Protocols, health: Health, origins: Cors, head: HeadLimits) -> Router {
-    let Protocols { native, tus, ietf } = protocols;
+    let Protocols {
+        native,
+        tus,
+        ietf,
+        s3,
+    } = protocols;
     let tus_base: Arc<str> = tus.settings.base.as_str().into();
     let routes = native::routes(Arc::new(native))
         .merge(tus::routes(Arc::new(tus)))
         .merge(ietf::routes(Arc::new(ietf)))
+        .merge(s3::routes(Arc::new(s3)))
         .merge(admin::health_routes(health));
     let guarded = guarded(routes, head).layer(from_fn_with_state(tus_base, tus::stamp));
     open(guarded, origins)

@@ -15,6 +15,7 @@ use crate::api::ietf::{self, Ietf};
 use crate::api::native::{self, Native};
 use crate::api::observe::HeadLimits;
 use crate::api::router::{self, Protocols};
+use crate::api::s3::{self, S3};
 use crate::api::server::{self, Limits};
 use crate::api::tus::{self, Tus};
 use crate::config::Config;
@@ -124,7 +125,16 @@ async fn run(
         clock: app.clock.clone(),
         settings: ietf_settings(&app.config),
     };
-    let protocols = Protocols { native, tus, ietf };
+    let s3 = S3 {
+        engine: app.engine.clone(),
+        settings: s3_settings(&app.config),
+    };
+    let protocols = Protocols {
+        native,
+        tus,
+        ietf,
+        s3,
+    };
     let origins = Cors::new(&server.cors_origins);
     let routes = router::main(protocols, health.clone(), origins, limits.head);
     let admin_routes = router::admin(health.clone(), app.metrics.clone(), limits.head);
@@ -211,5 +221,15 @@ fn ietf_settings(config: &Config) -> ietf::Settings {
         base: config.api.ietf.clone(),
         public_url: server.public_url.clone(),
         max_request_bytes: Some(server.max_request_bytes).filter(|cap| *cap > 0),
+    }
+}
+
+fn s3_settings(config: &Config) -> s3::Settings {
+    s3::Settings {
+        base: config.api.s3.clone(),
+        objects: config.api.objects.clone(),
+        public_url: config.server.public_url.clone(),
+        json_timeout: Duration::from_secs(config.server.body_stall_secs),
+        url_ttl: Duration::from_secs(config.direct.url_ttl_secs),
     }
 }

@@ -98,6 +98,10 @@ pub(super) struct Change {
     pub(super) readback: bool,
     /// Its parts were put by the client.
     pub(super) direct: bool,
+    /// The length, where it is not known before.
+    pub(super) length: Option<Length>,
+    /// The expiry moves on without bytes, too: they are on their way.
+    pub(super) alive: bool,
 }
 
 impl Live {
@@ -181,6 +185,7 @@ impl Live {
     /// Remembers something durably, and then here.
     pub(super) async fn commit(&self, engine: &Inner, change: Change) -> Result<()> {
         let now = engine.clock.now();
+        let slides = change.alive || !change.received.is_empty();
         let expires_at = engine.expiry(self.created_at, now);
         let commit = {
             let state = self.state();
@@ -197,11 +202,11 @@ impl Live {
                 parts: change.parts.clone(),
                 closed: closed.collect(),
                 hash: change.hash.clone(),
-                length: upload.length,
+                length: upload.length.or(change.length),
                 readback: change.readback,
                 boot: engine.boot.clone(),
                 now,
-                expires_at: (!change.received.is_empty()).then_some(expires_at),
+                expires_at: slides.then_some(expires_at),
             }
         };
         let closed = commit.closed.clone();
@@ -217,12 +222,13 @@ impl Live {
             parts,
             direct,
         } = &mut state.snapshot;
-        if !change.received.is_empty() {
+        if slides {
             upload.expires_at = expires_at;
-            if upload.state == UploadState::Pending {
-                upload.state = UploadState::Uploading;
-            }
         }
+        if !change.received.is_empty() && upload.state == UploadState::Pending {
+            upload.state = UploadState::Uploading;
+        }
+        upload.length = upload.length.or(change.length);
         for range in change.received {
             received.insert(range);
         }
