@@ -13,6 +13,7 @@ mod http2;
 mod limits;
 mod metrics;
 mod refusals;
+mod s3_plugin;
 mod secrets;
 mod shutdown;
 mod status;
