@@ -9,6 +9,7 @@
 //! ```
 
 mod content;
+mod direct;
 mod http;
 mod options;
 mod process;

@@ -40,6 +40,12 @@ pub(crate) struct Options {
     /// Send the chunks of an upload in random order.
     #[arg(long)]
     pub(crate) shuffle: bool,
+    /// Put parts by URLs of the store, past the server (native). They are the store's parts, whatever --chunk says.
+    #[arg(long)]
+    pub(crate) direct: bool,
+    /// With --direct: every so many-th part goes through the server all the same; 0: none.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) proxied: u64,
     /// Bytes a second on each connection; 0 is as fast as it goes.
     #[arg(long, default_value = "0", value_parser = bytes)]
     pub(crate) rate: u64,
@@ -90,6 +96,8 @@ impl Options {
         let in_order = self.parallel <= 1 && !self.shuffle;
         match self.protocol {
             Protocol::Tus if !in_order => Some("tus goes with neither --parallel nor --shuffle"),
+            Protocol::Tus if self.direct => Some("--direct goes with --protocol native"),
+            _ if self.proxied > 0 && !self.direct => Some("--proxied goes with --direct"),
             Protocol::Native if self.concat => Some("--concat goes with --protocol tus"),
             _ => None,
         }

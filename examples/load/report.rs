@@ -21,10 +21,24 @@ pub(crate) enum Kind {
     Chunk,
     Status,
     Complete,
+    /// Asking for URLs.
+    Urls,
+    /// Putting a part by one.
+    Part,
+    /// Telling that it is there.
+    Told,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Create, Self::Chunk, Self::Status, Self::Complete];
+    const ALL: [Self; 7] = [
+        Self::Create,
+        Self::Chunk,
+        Self::Status,
+        Self::Complete,
+        Self::Urls,
+        Self::Part,
+        Self::Told,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -32,6 +46,9 @@ impl Kind {
             Self::Chunk => "chunk",
             Self::Status => "status",
             Self::Complete => "complete",
+            Self::Urls => "urls",
+            Self::Part => "part",
+            Self::Told => "told",
         }
     }
 }
@@ -45,10 +62,11 @@ pub(crate) struct Stats {
     wrong: AtomicU64,
     out_of_time: AtomicU64,
     sent: AtomicU64,
+    sent_directly: AtomicU64,
     sent_twice: AtomicU64,
     repeated: AtomicU64,
     cuts: AtomicU64,
-    latencies: [Mutex<Vec<Duration>>; 4],
+    latencies: [Mutex<Vec<Duration>>; 7],
 }
 
 impl Stats {
@@ -76,6 +94,10 @@ impl Stats {
 
     pub(crate) fn sent(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sent_directly(&self, bytes: u64) {
+        self.sent_directly.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn sent_twice(&self, bytes: u64) {
@@ -118,6 +140,7 @@ pub(crate) struct Report {
     wrong: u64,
     out_of_time: u64,
     bytes: u64,
+    sent_directly: u64,
     sent_twice: u64,
     repeated: u64,
     cuts: u64,
@@ -151,6 +174,7 @@ impl Report {
             wrong: get(&stats.wrong),
             out_of_time: get(&stats.out_of_time),
             bytes: get(&stats.sent),
+            sent_directly: get(&stats.sent_directly),
             sent_twice: get(&stats.sent_twice),
             repeated: get(&stats.repeated),
             cuts: get(&stats.cuts),
@@ -185,6 +209,7 @@ impl Report {
             "bytes": self.bytes,
             "mb_per_s": self.rate(),
             "uploads_per_s": quotient(self.uploads, self.seconds),
+            "bytes_past_the_server": self.sent_directly,
             "bytes_sent_twice": self.sent_twice,
             "requests_repeated": self.repeated,
             "cuts": self.cuts,
@@ -212,8 +237,8 @@ impl Report {
         );
         let _ = writeln!(
             text,
-            "cuts {}, requests repeated {}, bytes sent twice {}",
-            self.cuts, self.repeated, self.sent_twice
+            "cuts {}, requests repeated {}, bytes sent twice {}, bytes past the server {}",
+            self.cuts, self.repeated, self.sent_twice, self.sent_directly
         );
         for l in &self.latencies {
             let _ = writeln!(

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::Load;
 use crate::content::Dice;
+use crate::direct;
 use crate::http::{Answer, Connection};
 use crate::options::Protocol;
 use crate::report::Kind;
@@ -32,10 +33,10 @@ pub(crate) struct Worker<'a> {
 }
 
 /// An upload that was created.
-struct Session {
+pub(crate) struct Session {
     number: u64,
-    path: String,
-    headers: String,
+    pub(crate) path: String,
+    pub(crate) headers: String,
 }
 
 /// Chunks that wait to be sent.
@@ -58,14 +59,18 @@ impl<'a> Worker<'a> {
             tokio::task::spawn_blocking(move || content.sha256(number..number + 1, size))
         });
         let session = self.create(number).await?;
-        let queue = Mutex::new(chunks(load, number));
-        let lanes = self
-            .connections
-            .iter_mut()
-            .enumerate()
-            .map(|(lane, connection)| drain(load, connection, &session, &queue, lane));
-        for lane in join_all(lanes).await {
-            lane?;
+        if load.options.direct {
+            direct::upload(load, &mut self.connections, &session).await?;
+        } else {
+            let queue = Mutex::new(chunks(load, number));
+            let lanes = self
+                .connections
+                .iter_mut()
+                .enumerate()
+                .map(|(lane, connection)| drain(load, connection, &session, &queue, lane));
+            for lane in join_all(lanes).await {
+                lane?;
+            }
         }
         if load.options.no_complete {
             return Ok(());
@@ -278,7 +283,7 @@ async fn drain(
 }
 
 /// Sends a range whole, going on from the status if something goes wrong on the way.
-async fn send(
+pub(crate) async fn send(
     load: &Load,
     connection: &mut Connection,
     session: &Session,
@@ -426,7 +431,7 @@ async fn head(
 }
 
 /// Sends `length` bytes of the upload's file from `start` on, at the rate that is wanted.
-async fn stream(
+pub(crate) async fn stream(
     load: &Load,
     connection: &mut Connection,
     session: &Session,
@@ -455,16 +460,20 @@ async fn stream(
 }
 
 /// A request with a small body.
-struct Call<'a> {
-    kind: Kind,
-    method: &'static str,
-    path: &'a str,
-    headers: &'a str,
-    body: &'a [u8],
+pub(crate) struct Call<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) method: &'static str,
+    pub(crate) path: &'a str,
+    pub(crate) headers: &'a str,
+    pub(crate) body: &'a [u8],
 }
 
 /// Makes a call until it succeeds, a bounded number of times.
-async fn repeat(load: &Load, connection: &mut Connection, call: &Call<'_>) -> io::Result<Answer> {
+pub(crate) async fn repeat(
+    load: &Load,
+    connection: &mut Connection,
+    call: &Call<'_>,
+) -> io::Result<Answer> {
     let mut attempts = 0;
     loop {
         let began = Instant::now();
@@ -496,7 +505,7 @@ fn fatal(answer: &Answer) -> bool {
     !matches!(answer.status, 409 | 423 | 429 | 500..=599)
 }
 
-fn refused(what: &str, answer: &Answer) -> io::Error {
+pub(crate) fn refused(what: &str, answer: &Answer) -> io::Error {
     let body = String::from_utf8_lossy(&answer.body);
     io::Error::other(format!("{what}: {} {body}", answer.status))
 }

@@ -357,12 +357,13 @@ impl Inner {
             Shape::Parts(_) => {
                 let receipts = {
                     let state = live.state();
-                    let mut parts = match upload.role {
-                        Role::Final => state.composed.clone(),
-                        Role::Whole | Role::Partial => state.snapshot.parts.clone(),
+                    let parts = match upload.role {
+                        Role::Final => &state.composed,
+                        Role::Whole | Role::Partial => &state.snapshot.parts,
                     };
-                    parts.extend(state.held.clone());
-                    parts.into_values().collect()
+                    let mut all = parts.clone();
+                    all.extend(state.held.clone());
+                    all.into_values().collect()
                 };
                 self.put_together(live, upload, receipts, length).await?
             }

@@ -8,6 +8,7 @@ mod cli;
 #[allow(dead_code, reason = "what only the other tests use")]
 mod client;
 mod cut;
+mod direct;
 mod drain;
 mod harness;
 mod kill;

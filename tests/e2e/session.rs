@@ -108,6 +108,20 @@ impl Session {
         client::try_call(self.server, method, &path, &headers, b"").await
     }
 
+    /// One request with JSON, on a connection of its own; tried once.
+    pub(crate) async fn post(&self, action: &str, json: &Value) -> io::Result<Answer> {
+        let path = format!("{}{action}", self.path);
+        let headers = [("Upload-Key", self.key.as_str())];
+        let body = json.to_string();
+        client::try_call(self.server, "POST", &path, &headers, body.as_bytes()).await
+    }
+
+    /// Remembers what the server said that it has.
+    pub(crate) fn was_acknowledged(&self, range: Range<u64>) {
+        let mut acknowledged = self.acknowledged.lock().expect("nobody panics with it");
+        acknowledged.add(range);
+    }
+
     /// Opens a connection and sends a chunk's head.
     pub(crate) async fn open(&self, range: &Range<u64>) -> io::Result<Connection> {
         let mut connection = Connection::try_open(self.server).await?;

@@ -38,7 +38,7 @@ async fn signing(store: &S3Store) -> Outcome {
 async fn a_request_is_signed_and_sent_as_a_client_would() {
     for (checksum, quirks, works) in [
         (ChecksumMode::Auto, Quirks::default(), ""),
-        (ChecksumMode::Crc32c, Quirks::default(), "crc32c"),
+        (ChecksumMode::Crc32c, Quirks::default(), "go without"),
         (ChecksumMode::None, Quirks::default(), ""),
         (
             ChecksumMode::Auto,
@@ -46,7 +46,7 @@ async fn a_request_is_signed_and_sent_as_a_client_would() {
                 wants_checksums: true,
                 ..Quirks::default()
             },
-            "crc64nvme",
+            "go without",
         ),
     ] {
         let server = S3Server::start().await;

@@ -2,10 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::ending;
 use super::rows::{self, column, integer, json};
 use super::writing::bump_epoch;
-use super::{concat, direct};
+use super::{concat, direct, ending};
 use crate::catalog::{CatalogError, Created, Idempotency, NewUpload, Result};
 use crate::model::upload::Role;
 use crate::model::{Timestamp, UploadId, UploadState};

@@ -156,7 +156,9 @@ impl Inner {
     ) -> Result<Option<Digests>> {
         let algorithm = DigestAlgorithm::Crc64Nvme;
         let mut declared = upload.declared.digests.iter();
-        let is_asked_for_more = declared.any(|digest| digest.algorithm() != algorithm);
+        // An address is made of the SHA-256.
+        let is_asked_for_more =
+            upload.is_staged() || declared.any(|digest| digest.algorithm() != algorithm);
         let is_direct = !live.state().snapshot.direct.is_empty();
         if self.settings.verify != Verify::StoreChecksum
             || is_asked_for_more

@@ -134,15 +134,7 @@ impl Direct for S3Store {
             }
             Err(failure) => return Err(failure.into_store_error()),
         };
-        // A checksum of the parts' checksums says nothing that the bytes alone would.
-        let whole =
-            !matches!(head.checksum_type(), Some(other) if *other != ChecksumType::FullObject);
-        Ok(head
-            .checksum_crc64_nvme()
-            .filter(|_| whole)
-            .and_then(|sum| STANDARD.decode(sum).ok())
-            .filter(|sum| sum.len() == DigestAlgorithm::Crc64Nvme.len())
-            .map(hex::encode))
+        Ok(of_whole(head.checksum_crc64_nvme(), head.checksum_type()))
     }
 
     /// MD5 and none are of one request alone. The CRC-64/NVME of a part that comes without AWS computes by itself, where
@@ -231,6 +223,15 @@ fn told(
     }
 }
 
+/// The CRC-64 in hex, if it is one of the bytes. One of the parts' checksums is not.
+fn of_whole(sum: Option<&str>, of: Option<&ChecksumType>) -> Option<String> {
+    if of.is_some_and(|of| *of != ChecksumType::FullObject) {
+        return None;
+    }
+    let sum = STANDARD.decode(sum?).ok()?;
+    (sum.len() == DigestAlgorithm::Crc64Nvme.len()).then(|| hex::encode(sum))
+}
+
 fn found_part(part: &Part) -> Result<FoundPart> {
     let number = part.part_number().and_then(|number| number.try_into().ok());
     let size = part.size().and_then(|size| size.try_into().ok());
@@ -244,4 +245,25 @@ fn found_part(part: &Part) -> Result<FoundPart> {
         size: Length(size),
         etag: unquoted(Some(etag)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_checksum_of_all_the_bytes_is_told() {
+        let full = Some(&ChecksumType::FullObject);
+        let sum = "rosUhgp5mIg=";
+        for (sum, of, told) in [
+            (Some(sum), full, Some("ae8b14860a799888")),
+            (Some(sum), None, Some("ae8b14860a799888")),
+            (Some(sum), Some(&ChecksumType::Composite), None),
+            (Some("rosUhgp5mIg=-2"), None, None),
+            (Some("4waSgw=="), full, None),
+            (None, full, None),
+        ] {
+            assert_eq!(of_whole(sum, of).as_deref(), told, "{sum:?} {of:?}");
+        }
+    }
 }

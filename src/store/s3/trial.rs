@@ -5,20 +5,17 @@ use std::time::Duration;
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
-use super::check::{TEXT, payload};
+use super::S3Store;
+use super::check::TEXT;
 use super::error::store_error;
 use super::requests::{wire_number, wire_size};
-use super::{S3Store, checksum};
 use crate::clock::Clock;
-use crate::model::upload::PartChecksum;
-use crate::model::{Digest, DigestAlgorithm, Length, PartNumber, StoreKey};
+use crate::model::{Length, PartNumber, StoreKey};
 use crate::store::check::{Finding, Outcome};
 use crate::store::direct::{PartPlace, SignedRequest};
-use crate::store::{About, Direct as _, MadeOf, Parts as _, Payload, Result, StoreError};
+use crate::store::{About, Direct as _, MadeOf, Parts as _, Result, StoreError};
 
 /// How long the trial's request is good for.
 const TTL: Duration = Duration::from_mins(1);
@@ -62,17 +59,13 @@ impl S3Store {
     /// Whether a client can put a part with nothing but a signed request, and not a byte more than was signed.
     pub(super) async fn try_signed_part(&self, key: &StoreKey, about: &About) -> Finding {
         let outcome = match self.put_signed_part(key, about).await {
-            Ok(Tried {
-                exact: true,
-                needs: None,
-            }) => Outcome::Works(String::new()),
-            Ok(Tried {
-                exact: true,
-                needs: Some(kind),
-            }) => Outcome::Works(format!("each part has to come with its {}", kind.name())),
             Ok(Tried { exact: false, .. }) => Outcome::Without(
                 "the store takes more bytes than were signed; such a part does not count, but it takes room until its upload ends"
                     .into(),
+            ),
+            Ok(Tried { mixes: true, .. }) => Outcome::Works(String::new()),
+            Ok(Tried { mixes: false, .. }) => Outcome::Works(
+                "not beside parts with a checksum, so uploads that have such parts go without".into(),
             ),
             Err(error) => Outcome::Without(format!("{error}; parts go through the server")),
         };
@@ -83,15 +76,13 @@ impl S3Store {
     }
 
     async fn put_signed_part(&self, key: &StoreKey, about: &About) -> Result<Tried> {
-        let needs = match self.checksum.get(self).await? {
-            Some(kind) if !self.mixes().await? => Some(kind),
-            _ => None,
+        let mixes = self.mixes().await?;
+        let of = if mixes {
+            MadeOf::Parts
+        } else {
+            MadeOf::Objects
         };
-        let digest = match needs {
-            Some(kind) => Some(digest_of(kind, &payload(TEXT)).await?),
-            None => None,
-        };
-        let upload = self.begin(key, about, MadeOf::Parts).await?;
+        let upload = self.begin(key, about, of).await?;
         let place = PartPlace {
             key,
             upload: &upload,
@@ -100,8 +91,7 @@ impl S3Store {
         let size = Length(TEXT.len() as u64);
         let attempt = async {
             let now = Clock::system().now();
-            let signed = self.sign_part(place, Some(size), digest.as_ref(), now, TTL);
-            let signed = signed.await?;
+            let signed = self.sign_part(place, Some(size), None, now, TTL).await?;
             let more = Bytes::from([TEXT, b"!"].concat());
             let exact = match self.send_instead(&signed, place, more).await {
                 Ok(()) => false,
@@ -113,7 +103,7 @@ impl S3Store {
             let found = self.parts_of(key, &upload, None, 2).await?;
             match found.as_slice() {
                 [part] if part.number == place.number && part.size == size => {
-                    Ok(Tried { exact, needs })
+                    Ok(Tried { exact, mixes })
                 }
                 _ => Err(StoreError::Changed(
                     "it lists another part than came".into(),
@@ -152,17 +142,6 @@ impl S3Store {
 struct Tried {
     /// Whether no more bytes are taken than were signed.
     exact: bool,
-    /// The checksum that every part needs, if it does.
-    needs: Option<PartChecksum>,
-}
-
-async fn digest_of(kind: PartChecksum, payload: &Payload) -> Result<Digest> {
-    let algorithm = match kind {
-        PartChecksum::Crc64Nvme => DigestAlgorithm::Crc64Nvme,
-        PartChecksum::Crc32c => DigestAlgorithm::Crc32c,
-        PartChecksum::Md5 => DigestAlgorithm::Md5,
-    };
-    let value = checksum::compute(kind, payload).await?;
-    let value = STANDARD.decode(value).unwrap_or_default();
-    Digest::new(algorithm, value).map_err(|error| StoreError::Refused(error.into()))
+    /// Whether it may join an upload whose other parts have checksums.
+    mixes: bool,
 }

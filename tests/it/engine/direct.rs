@@ -878,3 +878,34 @@ async fn exact_bytes_a_part_with_a_digest_is_that_or_none() {
     put(&signed.expect("signed")[0], &bytes).await;
     past.rig.expect_whole(&session, &bytes).await;
 }
+
+#[tokio::test]
+async fn exact_bytes_that_came_directly_reach_the_address_of_their_content() {
+    for verify in [Verify::Readback, Verify::StoreChecksum] {
+        let past = Past::with(ChecksumMode::Auto, |settings| {
+            settings.key_template = "{sha256}".parse().unwrap();
+            settings.verify = verify;
+        })
+        .await;
+        let bytes = noise(CELL + 1, 29);
+        let address = digest_of(DigestAlgorithm::Sha256, &bytes).to_hex();
+        for way in 0..3 {
+            let session = past.rig.create(Some(CELL + 1)).await;
+            let signed = past.urls(&session, &[1, 2]).await;
+            if way < 2 {
+                for part in &signed {
+                    put(part, of(part, &bytes)).await;
+                }
+            } else {
+                past.rig.put(&session, 0, &bytes).await.expect("taken");
+            }
+            let object = past.rig.expect_whole(&session, &bytes).await;
+            assert_eq!(object.key.as_str(), address);
+            assert!(
+                is_gone(&past.rig, &session),
+                "nothing is left where it was staged"
+            );
+        }
+        assert_eq!(past.rig.s3_server().backend().keys(), [address]);
+    }
+}
