@@ -260,6 +260,7 @@ fn engine_settings(config: &Config) -> Result<Settings, AppError> {
         complete_wait: Duration::from_secs(uploads.complete_wait_secs),
         url_ttl: Duration::from_secs(config.direct.url_ttl_secs),
         verify: config.direct.verify,
+        serve: config.objects.serve,
         body_stall: Duration::from_secs(config.server.body_stall_secs),
         orphan_grace: Duration::from_secs(config.prune.orphan_grace_secs),
     })

@@ -1,16 +1,17 @@
-//! The content of a completed upload, as native and tus both answer it: ranges and conditions of RFC 9110.
+//! The content of a completed upload, as every protocol answers it: ranges and conditions of RFC 9110, and where it is
+//! configured so, a redirect to the store itself.
 
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    ETAG, IF_NONE_MATCH, IF_RANGE, RANGE, X_CONTENT_TYPE_OPTIONS,
+    ETAG, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::error::{Code, Problem};
 use super::fields::attachment;
-use crate::engine::Engine;
+use crate::engine::{AnswerWith, Engine, SignedRequest};
 use crate::model::{ByteRange, DigestAlgorithm, Object, Upload};
 
 /// What of the content is asked for.
@@ -129,11 +130,45 @@ pub async fn answer(
         }
     };
     let mut response = head(upload, object, selection);
+    if method == Method::GET
+        && let Some(signed) = engine
+            .signed_read(object, &like(response.headers()))
+            .await?
+    {
+        return Ok(redirect(&signed));
+    }
     if method == Method::GET && size > 0 {
         let bytes = engine.read(object, range).await?;
         *response.body_mut() = Body::from_stream(bytes);
     }
     Ok(response)
+}
+
+/// How the store has to answer so that it is what we would have answered.
+fn like(headers: &HeaderMap) -> AnswerWith {
+    let text = |name| {
+        let value: Option<&HeaderValue> = headers.get(name);
+        value
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+    };
+    AnswerWith {
+        content_type: text(CONTENT_TYPE),
+        content_disposition: text(CONTENT_DISPOSITION),
+        cache_control: text(CACHE_CONTROL),
+    }
+}
+
+/// To the store. Whoever has the URL can read the content, and it is good for a while only: nobody may keep it.
+fn redirect(signed: &SignedRequest) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::try_from(&signed.url) {
+        headers.insert(LOCATION, location);
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    response
 }
 
 fn whole_size(size: u64) -> HeaderValue {

@@ -388,7 +388,9 @@ impl From<EngineError> for Problem {
                 BodyError::Cut(_) => Self::bad_request("the body ended early; what came is kept")
                     .offset(offset.get())
                     .close(),
-                BodyError::Stalled(_) => Self::bad_request(detail).offset(offset.get()).close(),
+                BodyError::Stalled(_) | BodyError::Malformed(_) => {
+                    Self::bad_request(detail).offset(offset.get()).close()
+                }
             },
             EngineError::Unavailable {
                 retry_after,

@@ -17,6 +17,8 @@ use crate::model::{Digest, DigestAlgorithm, Timestamp};
 
 /// `Content-Digest` (RFC 9530).
 pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+/// `Repr-Digest` (RFC 9530).
+pub const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 /// `Content-MD5` (RFC 1864).
 pub const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 

@@ -13,14 +13,17 @@ use crate::api::body::DrainLimits;
 use crate::api::cors::Cors;
 use crate::api::ietf::{self, Ietf};
 use crate::api::native::{self, Native};
+use crate::api::objects::{self, Objects};
 use crate::api::observe::HeadLimits;
 use crate::api::router::{self, Protocols};
 use crate::api::s3::{self, S3};
 use crate::api::server::{self, Limits};
+use crate::api::session::Advice;
 use crate::api::tus::{self, Tus};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::jobs::Jobs;
+use crate::model::Length;
 use crate::telemetry::Metrics;
 
 /// How long cut requests have to bring their answers out.
@@ -129,11 +132,16 @@ async fn run(
         engine: app.engine.clone(),
         settings: s3_settings(&app.config),
     };
+    let objects = Objects {
+        engine: app.engine.clone(),
+        settings: objects_settings(&app.config),
+    };
     let protocols = Protocols {
         native,
         tus,
         ietf,
         s3,
+        objects,
     };
     let origins = Cors::new(&server.cors_origins);
     let routes = router::main(protocols, health.clone(), origins, limits.head);
@@ -194,16 +202,34 @@ fn limits(config: &Config) -> Limits {
 }
 
 fn native_settings(config: &Config) -> native::Settings {
-    let (uploads, server) = (&config.uploads, &config.server);
     native::Settings {
         base: config.api.native.clone(),
-        public_url: server.public_url.clone(),
-        chunk_size: match server.max_request_bytes {
+        public_url: config.server.public_url.clone(),
+        advice: advice(config),
+        json_timeout: Duration::from_secs(config.server.body_stall_secs),
+    }
+}
+
+fn advice(config: &Config) -> Advice {
+    let uploads = &config.uploads;
+    Advice {
+        chunk_size: match config.server.max_request_bytes {
             0 => uploads.chunk_size_bytes,
             cap => uploads.chunk_size_bytes.min(cap),
         },
         max_parallel_chunks: uploads.max_parallel_chunks,
-        json_timeout: Duration::from_secs(server.body_stall_secs),
+    }
+}
+
+fn objects_settings(config: &Config) -> objects::Settings {
+    let max_size = config.objects.max_size_bytes;
+    objects::Settings {
+        base: config.api.objects.clone(),
+        sessions: config.api.native.clone(),
+        public_url: config.server.public_url.clone(),
+        max_size: Length(max_size.min(config.uploads.max_size_bytes)),
+        advice: advice(config),
+        form_timeout: Duration::from_secs(config.server.body_stall_secs),
     }
 }
 

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 pub use read::ConfigError;
 pub use secret::Secret;
 pub use sections::{
-    Api, Catalog, Checksum, Direct, Fs, Log, LogFormat, Objects, Prune, S3, Serve, Server, Spool,
-    Sse, Store, StoreKind, Tail, Uploads,
+    Api, Catalog, Checksum, Direct, Fs, Log, LogFormat, Objects, Prune, S3, Server, Spool, Sse,
+    Store, StoreKind, Tail, Uploads,
 };
 
 /// Everything that can be told to the server.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
-use crate::engine::{Durability, Verify};
+use crate::engine::{Durability, Serve, Verify};
 
 /// `[server]`: the listeners and what they put up with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -357,16 +357,6 @@ impl Default for Direct {
             verify: Verify::Readback,
         }
     }
-}
-
-/// How content is served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Serve {
-    /// Through the server.
-    Proxy,
-    /// By a redirect to a URL of the store.
-    Redirect,
 }
 
 /// `[objects]`: files in one request, and what is served.

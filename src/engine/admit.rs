@@ -276,7 +276,7 @@ pub(super) fn answer_ended(upload: &Upload, length: Option<Length>) -> Result<Wr
 }
 
 /// Fixes an upload's length in memory; it is committed with whatever comes next.
-fn fix_length(live: &Live, told: Option<Length>) -> Result<()> {
+pub(super) fn fix_length(live: &Live, told: Option<Length>) -> Result<()> {
     let mut state = live.state();
     check_length(&state, told)?;
     if told.is_some() {

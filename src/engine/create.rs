@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::complete::HOLD;
 use super::live::{Live, check_expiry};
-use super::{Create, Created, EngineError, IdempotencyKey, Inner, NewRole, Result};
+use super::{Create, Created, EngineError, IdempotencyKey, Inner, NewRole, Result, Settings};
 use crate::catalog::{self, Idempotency, NewUpload};
 use crate::model::upload::{Declared, Protocol, Role, Snapshot};
 use crate::model::{
@@ -62,7 +62,7 @@ impl Inner {
             expires_at: match role {
                 // It takes no bytes that could move its expiry; its parts have theirs.
                 Role::Final => now.after(self.settings.session_max_age),
-                Role::Whole | Role::Partial => self.expiry(now, now),
+                Role::Whole | Role::Partial => self.expiry(protocol, false, now, now),
             },
             instant,
             held_until: now.after(HOLD),
@@ -161,10 +161,28 @@ impl Inner {
         plan.max_length().min(Length(self.settings.max_size_bytes))
     }
 
-    /// When an upload expires if its last byte comes now.
-    pub(super) fn expiry(&self, created_at: Timestamp, now: Timestamp) -> Timestamp {
-        now.after(self.settings.session_ttl)
-            .min(created_at.after(self.settings.session_max_age))
+    /// When an upload expires if its last byte comes now. One that comes in one request is kept for its client only when it
+    /// is full: before that nobody knows of it, and while it comes, every commit moves the expiry on.
+    pub(super) fn expiry(
+        &self,
+        protocol: Protocol,
+        full: bool,
+        created_at: Timestamp,
+        now: Timestamp,
+    ) -> Timestamp {
+        let Settings {
+            session_ttl,
+            session_max_age,
+            orphan_grace,
+            commit_interval,
+            ..
+        } = self.settings;
+        let ttl = if protocol == Protocol::Objects && !full {
+            session_ttl.min(orphan_grace.max(2 * commit_interval))
+        } else {
+            session_ttl
+        };
+        now.after(ttl).min(created_at.after(session_max_age))
     }
 
     fn idempotency(&self, key: &IdempotencyKey, create: &Create, now: Timestamp) -> Idempotency {

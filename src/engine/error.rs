@@ -168,6 +168,9 @@ pub enum BodyError {
     /// Nothing came for too long.
     #[error("nothing came for {} s", .0.as_secs())]
     Stalled(Duration),
+    /// What the bytes are wrapped in is not what it has to be.
+    #[error("{0}")]
+    Malformed(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,

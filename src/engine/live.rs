@@ -186,16 +186,19 @@ impl Live {
     pub(super) async fn commit(&self, engine: &Inner, change: Change) -> Result<()> {
         let now = engine.clock.now();
         let slides = change.alive || !change.received.is_empty();
-        let expires_at = engine.expiry(self.created_at, now);
-        let commit = {
+        let (commit, expires_at) = {
             let state = self.state();
             let upload = &state.snapshot.upload;
+            // Others may have very many ranges, and it makes no difference to them.
+            let full = upload.protocol == Protocol::Objects
+                && is_full_with(&state.snapshot, &change.received);
+            let expires_at = engine.expiry(upload.protocol, full, self.created_at, now);
             let numbers = change.parts.iter().map(|part| part.number);
             let closed = numbers.filter(|number| {
                 // A receipt beside it would say that the part came by the URL.
                 !change.direct && state.snapshot.direct.contains_key(number)
             });
-            Commit {
+            let commit = Commit {
                 id: self.id,
                 epoch: upload.epoch,
                 received: change.received.clone(),
@@ -207,7 +210,8 @@ impl Live {
                 boot: engine.boot.clone(),
                 now,
                 expires_at: slides.then_some(expires_at),
-            }
+            };
+            (commit, expires_at)
         };
         let closed = commit.closed.clone();
         engine
@@ -512,6 +516,16 @@ impl Inner {
         }
         snapshot
     }
+}
+
+/// Whether every byte is there once these are, too.
+fn is_full_with(snapshot: &Snapshot, more: &[ByteRange]) -> bool {
+    let mut received = snapshot.received.clone();
+    for range in more {
+        received.insert(*range);
+    }
+    let length = snapshot.upload.length;
+    length.is_some_and(|length| received.covers_length(length))
 }
 
 /// An upload past its expiry is gone, whether the pruner has come by or not.

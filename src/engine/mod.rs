@@ -52,9 +52,9 @@ use buffer::Budget;
 use live::Registry;
 use prune::JumpGuard;
 
-pub use crate::store::direct::{FoundPart, SignedRequest};
+pub use crate::store::direct::{AnswerWith, FoundPart, SignedRequest};
 pub use error::{BodyError, Conflict, EngineError};
-pub use settings::{Durability, Settings, Verify};
+pub use settings::{Durability, Serve, Settings, Verify};
 
 /// Short for results of the engine.
 pub type Result<T> = std::result::Result<T, EngineError>;
@@ -138,6 +138,17 @@ pub struct Write {
     /// The body goes exactly where the upload's bytes end: every other writer is displaced first, and if `start` is not
     /// the end then, it is refused with [`EngineError::OutOfOrder`].
     pub append: bool,
+    /// The body is all of the upload.
+    pub whole: Option<Whole>,
+}
+
+/// A body that is all of its upload. Its clean end fixes the upload's length; it is held against the digests that were
+/// declared as soon as it has ended; and if it breaks, nothing of it counts, since nobody will go on with it. On its way
+/// nothing of it is put by for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole {
+    /// The most bytes that it may have.
+    pub at_most: Length,
 }
 
 /// What a body has to hash to.
@@ -545,6 +556,16 @@ impl Engine {
     /// The object that has this SHA-256, where objects are addressed by their content.
     pub async fn object_with(&self, sha256: &Digest) -> Result<Option<Object>> {
         Ok(self.inner.catalog.object_with(sha256.clone()).await?)
+    }
+
+    /// A request that gets an object straight from the store, which answers as it is told; `None` where content goes through
+    /// the server, because it was configured so or because the store cannot sign.
+    pub async fn signed_read(
+        &self,
+        object: &Object,
+        with: &AnswerWith,
+    ) -> Result<Option<SignedRequest>> {
+        self.inner.signed_read(object, with).await
     }
 
     /// One round of cleaning up.

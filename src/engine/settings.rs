@@ -25,6 +25,16 @@ pub enum Verify {
     StoreChecksum,
 }
 
+/// How content is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Serve {
+    /// Through the server.
+    Proxy,
+    /// By a redirect to a URL of the store, where it can sign one.
+    Redirect,
+}
+
 /// Limits, sizes and times of the engine. The configuration's documentation says what each is for.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -70,6 +80,8 @@ pub struct Settings {
     pub url_ttl: Duration,
     /// `direct.verify`
     pub verify: Verify,
+    /// `objects.serve`
+    pub serve: Serve,
     /// `server.body_stall_secs`
     pub body_stall: Duration,
     /// `prune.orphan_grace_secs`

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::live::check_expiry;
-use super::{EngineError, Inner, Readiness, Result, Secret, Status};
+use super::{
+    AnswerWith, EngineError, Inner, Readiness, Result, Secret, Serve, SignedRequest, Status,
+};
 use crate::model::upload::Snapshot;
 use crate::model::{ByteRange, Object, Upload, UploadId, UploadKey, UploadState};
 
@@ -57,6 +59,21 @@ impl Inner {
                 Err(EngineError::incomplete())
             }
         }
+    }
+
+    pub(super) async fn signed_read(
+        &self,
+        object: &Object,
+        with: &AnswerWith,
+    ) -> Result<Option<SignedRequest>> {
+        let Some(direct) = self.store.direct() else {
+            return Ok(None);
+        };
+        if self.settings.serve == Serve::Proxy {
+            return Ok(None);
+        }
+        let (now, ttl) = (self.clock.now(), self.settings.url_ttl);
+        Ok(Some(direct.sign_read(&object.key, with, now, ttl).await?))
     }
 
     pub(super) async fn ready(&self) -> Readiness {

@@ -7,6 +7,7 @@
 //! rest and committed before it answers. `engine/flight.rs` has the way of a cell to the store.
 
 mod rest;
+mod whole;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -68,6 +69,8 @@ pub(super) struct Writer {
     last_commit: Instant,
     commit_due: Instant,
     saves: u64,
+    /// The next commit is due even if there are no bytes for it.
+    commit_anyway: bool,
     /// It is displaced, and goes at the latest then.
     leaves_at: Option<Instant>,
 }
@@ -106,6 +109,7 @@ impl Writer {
             last_commit: now,
             commit_due: now + engine.settings.commit_interval,
             saves: 0,
+            commit_anyway: false,
             leaves_at: None,
             engine,
             live,
@@ -131,10 +135,13 @@ impl Writer {
         // From here on the rest of the body, if there is any, is whoever's who gave it.
         drop(body);
         let outcome = self.finish(end).await;
+        let goes_on = outcome.is_ok() || self.request.whole.is_none();
         let live = Arc::clone(&self.live);
         let engine = Arc::clone(&self.engine);
         drop(self);
-        engine.kick_settling(&live);
+        if goes_on {
+            engine.kick_settling(&live);
+        }
         outcome
     }
 
@@ -200,8 +207,10 @@ impl Writer {
     }
 
     fn clean_end(&self) -> End {
-        match self.request.end {
-            Some(end) if self.at < end.get() => End::Short,
+        let all = self.request.whole.and_then(|_| self.live.length());
+        let end = self.request.end.map(Offset::get).or(all.map(Length::get));
+        match end {
+            Some(end) if self.at < end => End::Short,
             _ => End::Whole,
         }
     }
@@ -247,6 +256,10 @@ impl Writer {
         let state = self.live.state();
         let end = state.snapshot.upload.length.unwrap_or(largest).get();
         let end = self.request.end.map_or(end, |asked| asked.get().min(end));
+        let end = self
+            .request
+            .whole
+            .map_or(end, |whole| whole.at_most.get().min(end));
         let room = end.saturating_sub(self.at).min(bytes);
         self.lease.last_byte.reaches(self.at + room);
         room
@@ -338,20 +351,20 @@ impl Writer {
 
     /// Brings everything to rest, commits it, and says what came of the body.
     async fn finish(&mut self, end: End) -> Result<Written> {
+        let ended_whole = matches!(end, End::Whole);
         let rested = self.come_to_rest(&end).await;
-        let verified = match (&rested, self.provisional) {
-            (Ok(()), true) if matches!(end, End::Whole) => self.verify_body().await,
+        let verified = match &rested {
+            Ok(()) if ended_whole => self.verify().await,
             _ => Ok(()),
         };
-        let counts = verified.is_ok() && (!self.provisional || matches!(end, End::Whole));
+        let whole_or_nothing = self.provisional || self.request.whole.is_some();
+        let counts = verified.is_ok() && (ended_whole || !whole_or_nothing);
         let saved = if counts {
             self.land_and_commit(&end).await
         } else {
+            self.let_go(&end).await;
             Ok(())
         };
-        if !counts {
-            self.segments.clear();
-        }
         let written = Written {
             offset: self.live.offset(),
             length: self.live.length(),
@@ -381,6 +394,7 @@ impl Writer {
                 length,
                 expected_offset: Some(written.offset),
             }),
+            End::Long if self.is_beyond_all() => Err(EngineError::TooLarge { max: self.most() }),
             End::Long => Err(EngineError::RangeMismatch {
                 conflict: Conflict::Beyond,
                 detail: "the body has more bytes than its range; those within the range are kept"
@@ -402,14 +416,30 @@ impl Writer {
     }
 
     async fn come_to_rest(&mut self, end: &End) -> Result<()> {
+        if self.request.whole.is_some() && !matches!(end, End::Whole) {
+            return Ok(());
+        }
         self.bring_out_gathered().await?;
         self.holding = None;
+        if self.request.whole.is_some() {
+            self.fix_length()?;
+        }
         let full = self.cell.as_ref().is_some_and(OpenCell::is_full);
         // A body that has yet to be verified may have filled a cell exactly; it flies when the digest is known to match.
         if self.provisional && full && matches!(end, End::Whole) {
             return Ok(());
         }
         self.close_cell().await
+    }
+
+    async fn verify(&mut self) -> Result<()> {
+        if self.provisional {
+            self.verify_body().await?;
+        }
+        if self.request.whole.is_some() {
+            self.verify_whole().await?;
+        }
+        Ok(())
     }
 
     async fn verify_body(&mut self) -> Result<()> {
@@ -429,23 +459,7 @@ impl Writer {
     }
 
     async fn land_and_commit(&mut self, end: &End) -> Result<()> {
-        let hurry = matches!(end, End::Displaced | End::Broken(BodyError::ShuttingDown));
-        let deadline = Instant::now()
-            + if hurry {
-                Duration::ZERO
-            } else {
-                FLIGHT_PATIENCE
-            };
-        while !self.flights.is_empty() {
-            let landing = tokio::select! {
-                biased;
-                Some(landing) = self.flights.next() => landing,
-                () = self.lease.cancel.cancelled() => break,
-                () = self.engine.stopping.cancelled() => break,
-                () = tokio::time::sleep_until(deadline) => break,
-            };
-            self.landed(landing).await?;
-        }
+        self.await_flights(end).await?;
         let mut grounded = Ok(());
         for index in 0..self.segments.len() {
             if grounded.is_ok() {
@@ -453,6 +467,29 @@ impl Writer {
             }
         }
         self.commit_rested(true).await.and(grounded)
+    }
+
+    /// Takes in the cells that land, for as long as it may be waited for them.
+    async fn await_flights(&mut self, end: &End) -> Result<()> {
+        let patience = match end {
+            End::Displaced | End::Broken(BodyError::ShuttingDown) => Duration::ZERO,
+            // Its client waits for the object anyway, and nothing is put by before that has failed.
+            End::Whole if self.request.whole.is_some() => Duration::MAX,
+            _ => FLIGHT_PATIENCE,
+        };
+        let given_up = tokio::time::sleep(patience);
+        tokio::pin!(given_up);
+        while !self.flights.is_empty() {
+            let landing = tokio::select! {
+                biased;
+                Some(landing) = self.flights.next() => landing,
+                () = self.lease.cancel.cancelled() => break,
+                () = self.engine.stopping.cancelled() => break,
+                () = &mut given_up => break,
+            };
+            self.landed(landing).await?;
+        }
+        Ok(())
     }
 }
 

@@ -28,6 +28,8 @@ pub enum Protocol {
     Ietf,
     /// What Uppy's S3 plugin speaks, `/s3`.
     S3,
+    /// A file in one request, `/v1/objects`.
+    Objects,
 }
 
 impl Protocol {
@@ -39,6 +41,7 @@ impl Protocol {
             Self::Tus => "tus",
             Self::Ietf => "ietf",
             Self::S3 => "s3",
+            Self::Objects => "objects",
         }
     }
 }
@@ -52,6 +55,7 @@ impl std::str::FromStr for Protocol {
             "tus" => Ok(Self::Tus),
             "ietf" => Ok(Self::Ietf),
             "s3" => Ok(Self::S3),
+            "objects" => Ok(Self::Objects),
             _ => Err(UnknownWord(name.to_owned())),
         }
     }

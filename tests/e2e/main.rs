@@ -12,6 +12,7 @@ mod direct;
 mod drain;
 mod harness;
 mod kill;
+mod objects;
 mod random;
 mod ranges;
 mod session;

@@ -20,6 +20,7 @@ mod memory;
 mod prune;
 mod random;
 mod recover;
+mod whole;
 mod write;
 
 use jumar::engine::EngineError;

@@ -9,7 +9,7 @@ use jumar::catalog::Catalog;
 use jumar::catalog::sqlite::{SqliteCatalog, Synchronous, migrate};
 use jumar::clock::Clock;
 use jumar::engine::{
-    Body, BodyError, Complete, Completion, Create, Durability, Engine, EngineError, NewRole,
+    Body, BodyError, Complete, Completion, Create, Durability, Engine, EngineError, NewRole, Serve,
     Settings, Status, Verify, Write, Written,
 };
 use jumar::model::digest::Digests;
@@ -93,6 +93,7 @@ impl Ground {
             complete_wait: Duration::from_secs(25),
             url_ttl: Duration::from_hours(1),
             verify: Verify::Readback,
+            serve: Serve::Proxy,
             body_stall: Duration::from_secs(5),
             orphan_grace: Duration::from_mins(10),
         }
@@ -269,6 +270,7 @@ pub(crate) fn write(session: &Session, start: u64, len: u64) -> Write {
         length: None,
         digests: Digests::default().into(),
         append: false,
+        whole: None,
     }
 }
 

@@ -16,7 +16,6 @@ pub(super) const UPLOAD_INCOMPLETE: HeaderName = HeaderName::from_static("upload
 pub(super) const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
 pub(super) const UPLOAD_LIMIT: HeaderName = HeaderName::from_static("upload-limit");
 pub(super) const UPLOAD_ID: HeaderName = HeaderName::from_static("upload-id");
-pub(super) const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
 /// The largest integer that a structured field may have.
 const MAX_INTEGER: u64 = 999_999_999_999_999;

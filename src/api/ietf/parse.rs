@@ -7,10 +7,12 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE};
 
 use super::dialect::Dialect;
 use super::disposition::filename;
-use super::fields::{REPR_DIGEST, UPLOAD_LENGTH, integer};
+use super::fields::{UPLOAD_LENGTH, integer};
 use super::problem::{PARTIAL_UPLOAD, inconsistent_length, not_partial_upload};
 use crate::api::error::{Code, Problem, UPLOAD_OFFSET};
-use crate::api::fields::{checked_filename, content_digests, digest_field, is_media_type};
+use crate::api::fields::{
+    REPR_DIGEST, checked_filename, content_digests, digest_field, is_media_type,
+};
 use crate::engine::{Complete, Create, NewRole, Write};
 use crate::model::digest::Digests;
 use crate::model::upload::{Declared, Protocol};
@@ -53,6 +55,7 @@ impl Content {
             length: self.length,
             digests: self.digests.clone().into(),
             append: true,
+            whole: None,
         }
     }
 }

@@ -12,11 +12,11 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::dialect::{Dialect, LengthOnHead};
 use super::fields::{
-    ACCEPT_PATCH, INTEROP_VERSION, Limits, REPR_DIGEST, UPLOAD_ID, UPLOAD_LENGTH, UPLOAD_LIMIT,
+    ACCEPT_PATCH, INTEROP_VERSION, Limits, UPLOAD_ID, UPLOAD_LENGTH, UPLOAD_LIMIT,
 };
 use super::problem::{self, PARTIAL_UPLOAD};
 use crate::api::error::{Code, Problem, UPLOAD_OFFSET};
-use crate::api::fields::digest_value;
+use crate::api::fields::{REPR_DIGEST, digest_value};
 use crate::api::object::CompletedJson;
 use crate::engine::Status;
 use crate::model::{Object, Offset, Timestamp, UploadId, UploadState};

@@ -20,6 +20,7 @@ use http::header::ALLOW;
 use http::{HeaderMap, StatusCode};
 
 use super::error::Problem;
+use super::session::Advice;
 use super::{body, content};
 use crate::engine::Engine;
 use crate::model::UploadId;
@@ -45,10 +46,8 @@ pub struct Settings {
     pub base: String,
     /// What URLs begin with; empty: they are paths.
     pub public_url: String,
-    /// How many bytes a client is advised to send at a time.
-    pub chunk_size: u64,
-    /// How many chunks a client may send at once.
-    pub max_parallel_chunks: usize,
+    /// How a client is advised to send.
+    pub advice: Advice,
     /// How long a JSON body may take.
     pub json_timeout: Duration,
 }

@@ -155,6 +155,7 @@ pub(super) fn chunk(id: &str, headers: &HeaderMap) -> Result<Chunk, Problem> {
                 length: length.map(Length),
                 digests: content_digests(headers)?.into(),
                 append: false,
+                whole: None,
             }))
         }
     }

@@ -12,9 +12,10 @@ use super::Settings;
 use crate::api::error::UPLOAD_OFFSET;
 use crate::api::fields::http_date;
 use crate::api::object::{CompletedJson, ObjectJson};
+use crate::api::session::{SessionJson, pairs};
 use crate::engine::{Completion, Created, Status, Written};
 use crate::model::digest::Digests;
-use crate::model::{Object, Timestamp, UploadId, UploadState};
+use crate::model::{ByteRange, Object, Timestamp, UploadId, UploadState};
 
 const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
 /// An HTTP date, as tus defined the field; times in JSON are RFC 3339.
@@ -22,13 +23,8 @@ const UPLOAD_EXPIRES: HeaderName = HeaderName::from_static("upload-expires");
 
 #[derive(Serialize)]
 struct CreatedJson<'a> {
-    upload_id: String,
-    upload_key: String,
-    chunk_size: u64,
-    max_parallel_chunks: usize,
-    length: Option<u64>,
-    expires_at: Timestamp,
-    received: Vec<(u64, u64)>,
+    #[serde(flatten)]
+    session: SessionJson,
     /// Where the content was there already, so that nothing has to be sent.
     #[serde(flatten)]
     completed: Option<InstantJson<'a>>,
@@ -79,26 +75,11 @@ pub(super) fn created(created: &Created, settings: &Settings) -> Response {
         }),
         _ => None,
     };
+    let length = upload.length.map_or(0, crate::model::Length::get);
+    let all = ByteRange::new(0, length).filter(|_| completed.is_some());
+    let received = all.into_iter().collect();
     let body = CreatedJson {
-        upload_id: upload.id.to_string(),
-        upload_key: created.key.reveal(),
-        chunk_size: settings.chunk_size,
-        // Chunks that overtake each other would be refused.
-        max_parallel_chunks: if upload.declared.sequential {
-            1
-        } else {
-            settings.max_parallel_chunks
-        },
-        length: upload.length.map(crate::model::Length::get),
-        expires_at: upload.expires_at,
-        received: match &completed {
-            Some(_) => upload
-                .length
-                .map(|length| (0, length.get()))
-                .into_iter()
-                .collect(),
-            None => Vec::new(),
-        },
+        session: SessionJson::new(upload, &created.key, &received, settings.advice),
         completed,
     };
     let mut response = json(StatusCode::CREATED, &body);
@@ -134,11 +115,7 @@ pub(super) fn status(status: &Status, settings: &Settings) -> Response {
         state: upload.state.name(),
         length: upload.length.map(crate::model::Length::get),
         offset: status.received.contiguous().get(),
-        received: status
-            .received
-            .iter()
-            .map(|range| (range.start(), range.end()))
-            .collect(),
+        received: pairs(&status.received),
         expires_at: upload.expires_at,
         filename: upload.declared.filename.as_deref(),
         content_type: upload.declared.content_type.as_deref(),

@@ -3,6 +3,7 @@ use std::time::Duration;
 use http_body_util::BodyExt as _;
 
 use super::*;
+use crate::api::session::Advice;
 use crate::model::upload::{Declared, Epoch, FailureReason, HashPoint, Protocol, Role};
 use crate::model::{
     ByteRange, Digest, DigestAlgorithm, Length, Offset, Plan, RangeSet, Upload, UploadKey,
@@ -14,8 +15,10 @@ fn settings() -> Settings {
     Settings {
         base: "/v1/uploads".to_owned(),
         public_url: String::new(),
-        chunk_size: 1024,
-        max_parallel_chunks: 4,
+        advice: Advice {
+            chunk_size: 1024,
+            max_parallel_chunks: 4,
+        },
         json_timeout: Duration::from_secs(1),
     }
 }

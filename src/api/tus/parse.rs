@@ -52,6 +52,7 @@ impl Chunk {
             length: self.length,
             digests: self.digests,
             append: true,
+            whole: None,
         }
     }
 }

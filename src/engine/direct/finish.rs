@@ -160,12 +160,7 @@ impl Inner {
         let is_asked_for_more =
             upload.is_staged() || declared.any(|digest| digest.algorithm() != algorithm);
         let is_direct = !live.state().snapshot.direct.is_empty();
-        if self.settings.verify != Verify::StoreChecksum
-            || is_asked_for_more
-            || !is_direct
-            // Its address is made of its SHA-256.
-            || upload.is_staged()
-        {
+        if self.settings.verify != Verify::StoreChecksum || is_asked_for_more || !is_direct {
             return Ok(None);
         }
         let Some(direct) = self.store.direct() else {

@@ -12,8 +12,9 @@ use crate::engine::hasher::Hasher;
 use crate::engine::lane::{HashLane, Mark};
 use crate::engine::live::{Change, HashOwner};
 use crate::engine::{EngineError, Result, settle};
+use crate::model::digest::Digests;
 use crate::model::upload::HashPoint;
-use crate::model::{ByteRange, Cell, Offset, PartNumber, PartReceipt};
+use crate::model::{ByteRange, Cell, Length, Offset, PartNumber, PartReceipt, Plan};
 use crate::store::{Shape, StagedFile, StoreError};
 
 /// How long a writer waits for room in the spool before it gives up.
@@ -38,6 +39,13 @@ impl OpenCell {
     /// Whether all of the cell is in memory.
     pub(super) fn is_full(&self) -> bool {
         matches!(&self.rest, Rest::Memory { len, .. } if *len == self.cell.range.len())
+    }
+
+    /// It goes no further than the upload, whose length has just become known.
+    pub(super) fn end_with(&mut self, plan: Plan, length: Length) {
+        if let Some(cell) = plan.cell(self.cell.number, Some(length)) {
+            self.cell = cell;
+        }
     }
 }
 
@@ -114,6 +122,12 @@ impl Writer {
             // what is stored. What this writer hashed so far is committed with its next segments.
             _ => {}
         }
+    }
+
+    /// The digests of all bytes up to `end`, if it is this writer that has hashed them.
+    pub(super) async fn hashed_to(&self, end: u64) -> Option<Digests> {
+        let hash = self.whole_hash.as_ref().filter(|hash| hash.next == end)?;
+        Some(hash.lane.mark().await.await.ok()?.finish())
     }
 
     /// Whether bytes at `at` are, or need not be, hashed on their way: only those may leave memory for a part.
@@ -405,7 +419,12 @@ impl Writer {
     pub(super) async fn save_on_the_way(&mut self) -> Result<()> {
         self.commit_due = Instant::now() + self.engine.settings.commit_interval;
         if !self.provisional {
-            self.spill_memory().await?;
+            if self.request.whole.is_some() {
+                // Nobody goes on with it, so memory is as good a place as any; but it is being worked on.
+                self.commit_anyway = true;
+            } else {
+                self.spill_memory().await?;
+            }
             self.commit_rested(true).await?;
         }
         self.saves += 1;
@@ -458,7 +477,8 @@ impl Writer {
             });
         }
         self.last_commit = Instant::now();
-        if !change.received.is_empty() {
+        if std::mem::take(&mut self.commit_anyway) || !change.received.is_empty() {
+            change.alive = self.request.whole.is_some();
             let landed: Vec<_> = change.parts.iter().map(|part| part.number).collect();
             self.live.commit(&self.engine, change).await?;
             // While cells land, nothing has to be spilled for the sake of a commit.

@@ -2,6 +2,7 @@
 //!
 //! Most of it on the S3 server inside the tests and on a real one, where there is one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -566,7 +567,7 @@ async fn one_writer_nothing_gets_in_by_another_way() {
         id,
         key: key.clone(),
         numbers: vec![PartNumber(1)],
-        digests: Default::default(),
+        digests: BTreeMap::new(),
     };
     let asked = engine.part_urls(ask).await;
     assert!(

@@ -191,3 +191,60 @@ async fn a_store_that_is_away() {
         assert_eq!(server.content(&upload, &[]).await.body, b"12345");
     }
 }
+
+/// Where it is configured so, content comes from the bucket itself, and just as we would answer.
+#[tokio::test]
+async fn a_redirect_to_the_store() {
+    use jumar::engine::Serve;
+
+    use crate::support::http::try_call;
+    use crate::support::rig::Ground;
+
+    let server = Server::start(Ground::s3().await, |config| {
+        config.objects.serve = Serve::Redirect;
+        config.direct.url_ttl_secs = 60;
+    })
+    .await;
+    // The bucket looks at its own clock.
+    let now = jumar::clock::Clock::system().now();
+    server.clock.advance(now.since(server.clock.now()));
+    let declared = json!({"filename": "é.txt", "content_type": "text/html"});
+    let upload = server.completed(declared, b"0123456789").await;
+    let redirect = server.content(&upload, &[]).await;
+    assert_eq!(redirect.expect(307).body, b"");
+    let caching = redirect.header("cache-control");
+    assert_eq!(caching, Some("private, no-store"));
+    let url = redirect.header("location").unwrap();
+    let (host, path) = url
+        .strip_prefix("http://")
+        .unwrap()
+        .split_once('/')
+        .unwrap();
+    let (host, path) = (host.parse().unwrap(), format!("/{path}"));
+    let stored = try_call(host, "GET", &path, &[], b"").await.unwrap();
+    assert_eq!(stored.expect(200).body, b"0123456789");
+    let head = server.ask(&upload, "HEAD", "/content", &[], b"").await;
+    for name in ["content-type", "content-disposition", "cache-control"] {
+        assert_eq!(stored.header(name), head.expect(200).header(name));
+    }
+    let part = [("Range", "bytes=2-4")];
+    server.content(&upload, &part).await.expect(307);
+    let stored = try_call(host, "GET", &path, &part, b"").await.unwrap();
+    assert_eq!(stored.expect(206).body, b"234");
+    // What can be answered without the content is.
+    let same = [("If-None-Match", head.header("etag").unwrap())];
+    server.content(&upload, &same).await.expect(304);
+    let beyond = server.content(&upload, &[("Range", "bytes=10-")]).await;
+    beyond.expect_problem(416, "range_mismatch");
+}
+
+#[tokio::test]
+async fn no_redirect_where_the_store_cannot_sign() {
+    let server = Server::with(|config| {
+        config.objects.serve = jumar::engine::Serve::Redirect;
+    })
+    .await;
+    let upload = server.completed(json!({}), b"0123456789").await;
+    let content = server.content(&upload, &[]).await;
+    assert_eq!(content.expect(200).body, b"0123456789");
+}

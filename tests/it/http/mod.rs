@@ -12,6 +12,7 @@ mod health;
 mod http2;
 mod limits;
 mod metrics;
+mod objects;
 mod refusals;
 mod s3_plugin;
 mod secrets;

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::support::direct::send;
 use crate::support::http::Answer;
-use crate::support::rig::{MIB, noise};
+use crate::support::rig::noise;
 use crate::support::server::{Server, both};
 
-const LEAST: usize = 5 * MIB as usize;
+const LEAST: usize = 5 << 20;
 
 /// An upload as the plugin knows it.
 struct Begun {

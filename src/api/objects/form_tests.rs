@@ -1,0 +1,204 @@
+use std::sync::atomic::AtomicBool;
+
+use futures_util::StreamExt as _;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
+use proptest::prelude::*;
+
+use super::*;
+use crate::api::objects::parse;
+use crate::model::Length;
+
+const FILE: &str = "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\nContent-Type: text/plain\r\n\r\nhello\r\n--\r\nworld";
+
+fn field(name: &str, value: &str) -> String {
+    format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+}
+
+fn asked() -> Asked {
+    let form = HeaderValue::from_static("multipart/form-data; boundary=x");
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, form)]);
+    parse::request(None, &headers, Length(1 << 30)).expect("sound")
+}
+
+fn body_of(bytes: Vec<u8>, frame: usize) -> Body {
+    let frames: Vec<_> = bytes
+        .chunks(frame)
+        .map(|piece| Ok(Bytes::copy_from_slice(piece)))
+        .collect();
+    Box::pin(stream::iter(frames))
+}
+
+/// What is told of the file, and its bytes; or why there is none.
+async fn read(body: Body) -> Result<(String, Vec<u8>), String> {
+    let mut asked = asked();
+    let within = Duration::from_secs(60);
+    let found = find_file(&mut asked, body, "x".to_owned(), within).await;
+    let mut file = found.map_err(|problem| problem.detail)?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = file.next().await {
+        bytes.extend_from_slice(&piece.map_err(|error| error.to_string())?);
+    }
+    let create = asked.file(Length(1 << 30)).expect("sound").create;
+    let declared = create.declared;
+    let told = format!(
+        "{:?} {:?} {:?} {:?}",
+        declared.filename.unwrap_or_default(),
+        declared.content_type.unwrap_or_default(),
+        create.length.map(Length::get),
+        declared.digests
+    );
+    Ok((told, bytes))
+}
+
+async fn read_text(form: &str) -> Result<(String, String), String> {
+    let mut seen = None;
+    for frame in [1, 7, 1000] {
+        let read = read(body_of(form.as_bytes().to_vec(), frame)).await;
+        let read = read.map(|(told, bytes)| (told, String::from_utf8(bytes).expect("text")));
+        // However the form is cut into frames, it is the same form.
+        assert_eq!(*seen.get_or_insert(read.clone()), read);
+    }
+    seen.expect("read")
+}
+
+#[tokio::test]
+async fn the_file_is_found_among_fields() {
+    let plain = read_text(&format!("{FILE}\r\n--x--\r\n")).await;
+    let (told, text) = plain.expect("a file");
+    insta::assert_snapshot!(told, @r#""a.txt" "text/plain" None Digests({})"#);
+    assert_eq!(text, "hello\r\n--\r\nworld");
+    let fields = [
+        field("album", "1"),
+        field("size", "16"),
+        field("filename", "é.txt"),
+        field("digest", "crc32c:00000001"),
+    ]
+    .concat();
+    let none = "--x\r\nContent-Disposition: form-data; name=\"g\"; filename=\"\"\r\nContent-Type: application/octet-stream\r\n\r\n\r\n";
+    let form = format!(
+        "a preamble\r\n{fields}{none}{FILE}\r\n{}--x--",
+        field("send", "ok")
+    );
+    let (told, text) = read_text(&form).await.expect("a file");
+    insta::assert_snapshot!(told, @r#""é.txt" "text/plain" Some(16) Digests({Crc32c: crc32c:00000001})"#);
+    assert_eq!(text, "hello\r\n--\r\nworld");
+}
+
+#[tokio::test]
+async fn what_is_no_form_with_one_file_is_refused() {
+    let why = async |form: &str| read_text(form).await.expect_err("refused");
+    insta::assert_snapshot!(why("").await, @"the form is malformed: incomplete multipart stream");
+    insta::assert_snapshot!(why("--x--\r\n").await, @"the form has no file: one of its parts has to have a filename");
+    insta::assert_snapshot!(why(&format!("{}--x--", field("a", "b"))).await, @"the form has no file: one of its parts has to have a filename");
+    insta::assert_snapshot!(why(FILE).await, @r#"the form is malformed: field "f" received with incomplete data"#);
+    insta::assert_snapshot!(why(&format!("{FILE}\r\n--x")).await, @"the form is malformed: incomplete multipart stream");
+    insta::assert_snapshot!(why(&format!("{FILE}\r\n{FILE}\r\n--x--")).await, @"the form has a second file; one is taken at a time");
+    insta::assert_snapshot!(why(&format!("{FILE}\r\n{}--x--", field("digest", "md5:00"))).await, @"the field digest has to come before the file");
+    insta::assert_snapshot!(why(&format!("{}{FILE}\r\n--x--", field("size", "x"))).await, @"size has to be a number of bytes");
+    insta::assert_snapshot!(why(&format!("{}{FILE}\r\n--x--", field("size", &"1".repeat(5000)))).await, @"the field size has more than 4096 bytes, or is not UTF-8");
+    insta::assert_snapshot!(why(&FILE.replace("a.txt", "a\tb")).await, @"filename may have no control characters");
+    insta::assert_snapshot!(why(&FILE.replace("Content-Type: ", "Content Type: ")).await, @"the form is malformed: failed to read headers");
+    let mut latin = FILE.as_bytes().to_vec();
+    let name = latin.iter().position(|byte| *byte == b'a').expect("a name");
+    let at = FILE.find("a.txt").expect("a name");
+    assert!(name < at);
+    latin[at] = 0xE9;
+    insta::assert_snapshot!(read(body_of(latin, 1000)).await.expect_err("refused"), @"the name of a part is not UTF-8");
+}
+
+#[tokio::test]
+async fn a_cut_is_told_as_one() {
+    let cut = || Err(BodyError::Cut("by the test".into()));
+    let frame = |text: &str| Ok(Bytes::copy_from_slice(text.as_bytes()));
+    let early = read(Box::pin(stream::iter([frame("--x\r\n"), cut()]))).await;
+    assert_eq!(early.expect_err("cut"), "the form ended before its file");
+    for form in [FILE.to_owned(), format!("{FILE}\r\n--x")] {
+        let late = read(Box::pin(stream::iter([frame(&form), cut()]))).await;
+        assert_eq!(
+            late.expect_err("cut"),
+            "the connection was cut: by the test"
+        );
+    }
+}
+
+/// A source that has as much as anybody wants, and counts what was taken.
+fn endless(head: &str, filler: u8, taken: &Arc<AtomicU64>) -> Body {
+    let head = Bytes::copy_from_slice(head.as_bytes());
+    let more = Bytes::from(vec![filler; 8192]);
+    let taken = Arc::clone(taken);
+    let frames = stream::once(std::future::ready(head)).chain(stream::repeat(more));
+    Box::pin(frames.map(move |frame| {
+        taken.fetch_add(frame.len() as u64, Ordering::SeqCst);
+        Ok(frame)
+    }))
+}
+
+/// The parser keeps what it looks for an end in: before the first part, in the head of a part, and after the file.
+#[tokio::test]
+async fn bounded_what_is_read_of_a_form_that_has_no_file() {
+    let head = "--x\r\nContent-Disposition: form-data; name=\"f\r\nX: ";
+    let after = format!("{FILE}\r\n{head}");
+    let skipped = "--x\r\nContent-Disposition: form-data; name=\"f\"\r\n\r\n";
+    for begin in ["", head, &after, skipped] {
+        let taken = Arc::default();
+        let endless = read(endless(begin, b'a', &taken)).await;
+        let why = endless.expect_err("refused");
+        assert_eq!(why, "beside its file the form may have 65536 bytes");
+        let taken = taken.load(Ordering::SeqCst);
+        assert!(taken < MAX_FORM_BYTES + 10_000, "{taken}");
+    }
+}
+
+/// A frame is taken only when the one before has been passed on.
+#[tokio::test]
+async fn bounded_the_file_is_not_read_ahead() {
+    let taken = Arc::new(AtomicU64::new(0));
+    let mut asked = asked();
+    let body = endless(FILE, b'b', &taken);
+    let within = Duration::from_secs(60);
+    let found = find_file(&mut asked, body, "x".to_owned(), within).await;
+    let mut file = found.expect("a file");
+    let mut passed = FILE.len() as u64;
+    for _ in 0..200 {
+        passed += file.next().await.expect("endless").expect("sound").len() as u64;
+        assert!(taken.load(Ordering::SeqCst) <= passed + 2 * 8192);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_form_that_does_not_come_to_its_file_is_given_up() {
+    let dropped = Arc::new(AtomicBool::new(false));
+    struct Hangs(Arc<AtomicBool>);
+    impl Drop for Hangs {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let hangs = Hangs(Arc::clone(&dropped));
+    let body = stream::once(async move {
+        let _hangs = hangs;
+        std::future::pending().await
+    });
+    let why = read(Box::pin(body)).await.expect_err("given up");
+    assert_eq!(why, "the form's file did not begin in time");
+    assert!(dropped.load(Ordering::SeqCst));
+}
+
+proptest! {
+    #[test]
+    fn exact_bytes_whatever_the_file_and_its_frames(
+        content in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n'), Just(b'-'), Just(b'x')], 0..400),
+        frame in 1..60_usize,
+    ) {
+        let boundary = b"\r\n--x".as_slice();
+        prop_assume!(!content.windows(boundary.len()).any(|window| window == boundary));
+        // A file may begin with what would be a boundary behind a line's end.
+        prop_assume!(!content.starts_with(b"--x"));
+        let head = b"--x\r\nContent-Disposition: form-data; name=f; filename=a\r\n\r\n".as_slice();
+        let form = [head, &content, b"\r\n--x--\r\n"].concat();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let (_, bytes) = runtime.block_on(read(body_of(form, frame))).expect("a file");
+        prop_assert_eq!(bytes, content);
+    }
+}

@@ -1,0 +1,90 @@
+//! A file in one request: `POST /v1/objects`, raw or as a form.
+//!
+//! `parse` turns a request into commands, `form` finds the file in a form, the engine carries the commands out (`take`),
+//! `render` turns the outcome into an answer. An upload of the engine is made for the file, and what came of it when the
+//! request has not worked out is removed at once: nobody could go on with it.
+
+mod form;
+mod parse;
+mod render;
+mod take;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use http::StatusCode;
+use http::header::ALLOW;
+
+use super::body;
+use super::error::Problem;
+use super::session::Advice;
+use crate::engine::Engine;
+use crate::model::{Length, UploadId};
+use parse::Kind;
+
+/// Files in one request, over an engine.
+pub struct Objects {
+    /// What carries the commands out.
+    pub engine: Engine,
+    /// What answers say of the server.
+    pub settings: Settings,
+}
+
+/// What is allowed, and what answers say of the server.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The path that all routes begin with.
+    pub base: String,
+    /// The base path of the native protocol, where an upload is found that a request has left.
+    pub sessions: String,
+    /// What URLs begin with; empty: they are paths.
+    pub public_url: String,
+    /// The most that a file may have.
+    pub max_size: Length,
+    /// How a client is advised to go on with what was staged.
+    pub advice: Advice,
+    /// How long what comes before the file in a form may take.
+    pub form_timeout: Duration,
+}
+
+impl Settings {
+    fn url_of(&self, id: UploadId) -> String {
+        format!("{}{}/{id}", self.public_url, self.sessions)
+    }
+}
+
+type Shared = State<Arc<Objects>>;
+
+/// The routes, under the base path of the settings.
+pub fn routes(objects: Arc<Objects>) -> Router {
+    let known = post(bring).options(async || {
+        let allow = [(ALLOW, "POST,OPTIONS")];
+        (StatusCode::NO_CONTENT, allow).into_response()
+    });
+    Router::new()
+        .route(&objects.settings.base, known)
+        .with_state(objects)
+}
+
+async fn bring(State(objects): Shared, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let Objects { engine, settings } = &*objects;
+    let mut asked = parse::request(parts.uri.query(), &parts.headers, settings.max_size)?;
+    let body = body::for_engine(body);
+    let body = match asked.kind.clone() {
+        Kind::Raw => body,
+        Kind::Form { boundary } => {
+            form::find_file(&mut asked, body, boundary, settings.form_timeout).await?
+        }
+    };
+    let file = asked.file(settings.max_size)?;
+    let taken = take::take(engine, file, body).await;
+    match taken {
+        Ok(taken) => Ok(render::taken(&taken, settings)),
+        Err(error) => Err(render::refusal(error)),
+    }
+}
