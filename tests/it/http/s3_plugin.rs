@@ -1,7 +1,10 @@
 //! `/s3`, as Uppy's S3 plugin asks for it.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
+use jumar::store::call::Call;
+use jumar::store::faulty::{Fault, When};
 use serde_json::{Value, json};
 
 use crate::support::direct::send;
@@ -126,6 +129,22 @@ async fn exact_bytes_of_a_file_that_the_plugin_cuts() {
     let again = complete(&server, &upload, &parts).await.expect(200).json();
     assert_eq!(again, completed);
     assert_eq!(server.s3_server().backend().open_uploads(), []);
+}
+
+#[tokio::test]
+async fn exact_bytes_a_completion_is_answered_when_the_object_is_there() {
+    let server = Server::today(|config| config.uploads.complete_wait_secs = 1).await;
+    let upload = begin(&server).await;
+    let parts = [put_part(&server, &upload, 1, b"123").await];
+    server.faults.fail(Call::Finish, When::Always, Fault::Hang);
+    let healing = async {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        server.faults.heal();
+    };
+    let (completed, ()) = tokio::join!(complete(&server, &upload, &parts), healing);
+    let location = completed.expect(200).json()["location"].clone();
+    let content = server.get(path_of(&server, &location)).await;
+    assert_eq!(content.expect(200).text(), "123");
 }
 
 #[tokio::test]
