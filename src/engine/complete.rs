@@ -370,15 +370,11 @@ impl Inner {
         };
         let (digests, verified) = if let Some(digests) = known {
             (digests, Verified::Stream)
-        } else if let Some(found) = self.trusted_checksum(live, upload).await? {
-            self.compare(live, &upload.declared.digests, &found).await?;
-            stored.verified = true;
-            (found, Verified::StoreChecksum)
         } else {
-            let found = self.read_back(live, upload, length).await?;
+            let (found, by) = self.find_digests(live, upload, length).await?;
             self.compare(live, &upload.declared.digests, &found).await?;
             stored.verified = true;
-            (found, Verified::Readback)
+            (found, by)
         };
         Ok(Object {
             key: upload.store_key.clone(),

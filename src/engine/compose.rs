@@ -94,7 +94,7 @@ impl Inner {
         {
             return self.put_whole(live, parts, sources, only).await;
         }
-        let upload = &flight::begin(self, live, parts, MadeOf::Objects).await?;
+        let upload = &flight::begin(self, live, parts, MadeOf::Unchecked).await?;
         let missing: Vec<_> = missing
             .into_iter()
             .map(|piece| self.make_part(live, parts, upload, sources, piece))
@@ -151,7 +151,7 @@ impl Inner {
                 let _place = self.moves.acquire().await;
                 let payload = self.payload(sources, piece);
                 let put = parts
-                    .put_part(key, upload, number, range, payload, MadeOf::Objects)
+                    .put_part(key, upload, number, range, payload, MadeOf::Unchecked)
                     .await;
                 self.or_source_missing(live, sources, piece, put).await?
             }

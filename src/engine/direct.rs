@@ -55,13 +55,11 @@ impl State {
         there.next().is_some() || self.busy.contains(&cell.number) || self.is_leased(cell.range)
     }
 
-    /// Parts that may have come by a URL and do not count yet.
-    fn awaited(&self) -> impl Iterator<Item = Cell> {
+    /// The cell of a part that may have come by a URL and does not count yet.
+    fn awaits(&self, number: PartNumber) -> Option<Cell> {
         let upload = &self.snapshot.upload;
-        let numbers = self.snapshot.direct.keys();
-        numbers
-            .filter_map(|number| upload.plan.cell(*number, upload.length))
-            .filter(|cell| !self.is_touched(*cell))
+        let cell = upload.plan.cell(number, upload.length)?;
+        (self.snapshot.direct.contains_key(&number) && !self.is_touched(cell)).then_some(cell)
     }
 }
 
@@ -109,7 +107,7 @@ impl Inner {
         let of = if mixes {
             MadeOf::Parts
         } else {
-            MadeOf::Objects
+            MadeOf::Unchecked
         };
         let upload = flight::begin(self, &live, parts, of).await?;
         if !mixes && !live.state().snapshot.upload.unchecked {
@@ -253,8 +251,7 @@ impl Inner {
             }
             cell
         };
-        let before = number.0.checked_sub(1).filter(|before| *before > 0);
-        let found = self.parts_after(&live, before.map(PartNumber), 1).await?;
+        let found = self.parts_after(&live, before(number), 1).await?;
         let Some(part) = found.into_iter().find(|part| part.number == number) else {
             let range = cell.range;
             return Err(EngineError::NotPut { number, range });
@@ -285,12 +282,18 @@ impl Inner {
 
     /// Looks in the store for parts that nobody has told of.
     pub(super) async fn receive_found(self: &Arc<Self>, live: &Arc<Live>) -> Result<()> {
-        let numbers: Vec<_> = live.state().awaited().map(|cell| cell.number).collect();
-        let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else {
+        let awaited = {
+            let state = live.state();
+            let numbers = state.snapshot.direct.keys().copied();
+            let mut numbers = numbers.filter(|number| state.awaits(*number).is_some());
+            let first = numbers.next();
+            first.map(|first| (first, numbers.next_back().unwrap_or(first)))
+        };
+        let Some((first, last)) = awaited else {
             return Ok(());
         };
-        let mut after = (first.0 > 1).then(|| PartNumber(first.0 - 1));
-        while after.is_none_or(|after| after < *last) {
+        let mut after = before(first);
+        while after.is_none_or(|after| after < last) {
             let found = self.parts_after(live, after, PAGE).await?;
             let Some(end) = found.last() else { break };
             after = Some(end.number);
@@ -327,10 +330,9 @@ impl Inner {
     async fn receive(self: &Arc<Self>, live: &Arc<Live>, found: &[FoundPart]) -> Result<usize> {
         let mut receipts = Vec::new();
         let lease = live.occupy(|state| {
-            receipts = (state.awaited())
-                .filter_map(|cell| {
-                    let at = found.binary_search_by_key(&cell.number, |part| part.number);
-                    let part = found.get(at.ok()?)?;
+            receipts = (found.iter())
+                .filter_map(|part| {
+                    let cell = state.awaits(part.number)?;
                     (part.size.get() == cell.range.len()).then(|| PartReceipt {
                         number: cell.number,
                         range: cell.range,
@@ -358,6 +360,11 @@ impl Inner {
         }
         Ok(numbers.len())
     }
+}
+
+/// What to list parts from, so that this one is the first.
+fn before(number: PartNumber) -> Option<PartNumber> {
+    (number.0 > 1).then(|| PartNumber(number.0 - 1))
 }
 
 fn is_received(live: &Live, range: ByteRange) -> bool {

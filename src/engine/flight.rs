@@ -278,12 +278,12 @@ pub(super) async fn begin(
     let id = parts.begin(&live.store_key, &about(live), of).await?;
     engine
         .catalog
-        .name_multipart(live.id, live.epoch(), id.clone(), of == MadeOf::Objects)
+        .name_multipart(live.id, live.epoch(), id.clone(), of == MadeOf::Unchecked)
         .await
         .map_err(|error| live.catalog_failed(error))?;
     let mut state = live.state();
     state.snapshot.upload.store_upload_id = Some(id.clone());
-    state.snapshot.upload.unchecked = of == MadeOf::Objects;
+    state.snapshot.upload.unchecked = of == MadeOf::Unchecked;
     drop(state);
     Ok(id)
 }
@@ -293,7 +293,7 @@ pub(super) async fn begin(
 pub(super) async fn to_be_made_of(engine: &Inner, live: &Live) -> Result<MadeOf> {
     let has_urls = !live.state().snapshot.direct.is_empty();
     match engine.store.direct() {
-        Some(direct) if has_urls && !direct.mixes().await? => Ok(MadeOf::Objects),
+        Some(direct) if has_urls && !direct.mixes().await? => Ok(MadeOf::Unchecked),
         _ => Ok(MadeOf::Parts),
     }
 }
@@ -302,7 +302,7 @@ impl Live {
     /// What the upload's multipart upload was begun to be made of.
     fn made_of(&self) -> MadeOf {
         if self.state().snapshot.upload.unchecked {
-            MadeOf::Objects
+            MadeOf::Unchecked
         } else {
             MadeOf::Parts
         }

@@ -45,10 +45,7 @@ pub(super) struct Live {
 }
 
 /// What changes while an upload is worked on.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each says another thing, in any combination"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct State {
     /// What the catalog has, but for a length that is committed with the next bytes.
     pub(super) snapshot: Snapshot,
@@ -241,7 +238,9 @@ impl Live {
             *reach = received.contiguous();
             news
         });
-        direct.retain(|number, _| !closed.contains(number));
+        for number in closed {
+            direct.remove(&number);
+        }
         parts.extend(change.parts.into_iter().map(|part| (part.number, part)));
         upload.readback |= change.readback;
         // More algorithms may have been asked for while this hash was on its way: it is of no use then.

@@ -12,18 +12,27 @@ use super::settle::blocking;
 use super::{Inner, Result};
 use crate::catalog::Source;
 use crate::model::digest::Digests;
-use crate::model::upload::Role;
+use crate::model::upload::{Role, Verified};
 use crate::model::{Length, StoreKey, Upload};
 use crate::store::{self, StoreError};
 
 impl Inner {
-    /// Reads the whole object for its digests. One that is not there, or not what was sent, is tried again, or lost.
-    pub(super) async fn read_back(
+    /// The digests of an object that was not hashed on its way: the store's own, if that will do, else what is read.
+    pub(super) async fn find_digests(
         &self,
         live: &Live,
         upload: &Upload,
         length: Length,
-    ) -> Result<Digests> {
+    ) -> Result<(Digests, Verified)> {
+        if let Some(sum) = self.trusted_checksum(live, upload).await? {
+            return Ok((sum, Verified::StoreChecksum));
+        }
+        let read = self.read_back(live, upload, length).await?;
+        Ok((read, Verified::Readback))
+    }
+
+    /// Reads the whole object for its digests. One that is not there, or not what was sent, is tried again, or lost.
+    async fn read_back(&self, live: &Live, upload: &Upload, length: Length) -> Result<Digests> {
         let seams = if upload.role == Role::Final {
             let sources = self.catalog.sources(upload.id).await;
             Seams::of(&sources.map_err(|error| live.catalog_failed(error))?)

@@ -202,7 +202,9 @@ impl Inner {
             let state = live.state();
             let hashed = state.snapshot.upload.hash.offset.get();
             !state.snapshot.upload.readback
-                && covered(live.plan, &state).any(|cell| cell.range.end() > hashed)
+                && covered(live.plan, &state).any(|cell| {
+                    cell.range.end() > hashed && !state.is_open(cell.number, self.clock.now())
+                })
         };
         if waits {
             self.set_readback(live).await

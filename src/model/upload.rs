@@ -353,7 +353,7 @@ pub struct Object {
     pub size: Length,
     /// The media type that its client declared.
     pub content_type: Option<String>,
-    /// Its digests; SHA-256 is always among them.
+    /// Its digests; SHA-256 is among them, unless all that is known is the store's checksum.
     pub digests: Digests,
     /// The tag that content is answered with.
     pub etag: String,

@@ -105,10 +105,10 @@ pub struct Put {
 pub enum MadeOf {
     /// Parts that are put. A store may check the whole by their checksums.
     Parts,
-    /// Copies of objects, and parts that are put between them. A store may want a checksum of every part, and yet give none
-    /// for a copy, or take no copy where it would have to. So such an upload has no checksums: its object has to be read back to
-    /// be known.
-    Objects,
+    /// Parts without checksums. Copies of objects, and parts that are put between them: a store may want a checksum of every
+    /// part, and yet give none for a copy, or take no copy where it would have to. And parts that others put, where the store
+    /// takes none without a checksum beside those with one. The object has to be read back to be known.
+    Unchecked,
 }
 
 /// A multipart upload that was found.
@@ -224,7 +224,7 @@ pub trait Parts: Send + Sync {
     ) -> Result<PartReceipt>;
 
     /// Makes one part out of an object, on the store's side: of all of it, or of `source_range`. `range` says which bytes of
-    /// the upload the part holds. The multipart upload was begun as [`MadeOf::Objects`].
+    /// the upload the part holds. The multipart upload was begun as [`MadeOf::Unchecked`].
     ///
     /// A range is given only where it is less than the object: stores refuse one of a small object. A part is never empty,
     /// has at most [`MAX_PART_BYTES`](crate::model::plan::MAX_PART_BYTES), and is as large as what it is made of; the store

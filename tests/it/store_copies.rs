@@ -43,7 +43,7 @@ fn memory(bytes: impl Into<Bytes>) -> Payload {
 async fn begun(store: &S3Store) -> StoreUploadId {
     store.put(&source(), memory(TEXT), &about()).await.unwrap();
     store
-        .begin(&key(), &about(), MadeOf::Objects)
+        .begin(&key(), &about(), MadeOf::Unchecked)
         .await
         .unwrap()
 }
@@ -195,7 +195,7 @@ async fn copies_and_parts_between_them_are_finished_without_the_checksums_of_oth
         let end = MIN_PART_BYTES + TEXT.len() as u64;
         let all = range(0, MIN_PART_BYTES);
         let put = store
-            .put_part(&key(), &upload, ONE, all, large, MadeOf::Objects)
+            .put_part(&key(), &upload, ONE, all, large, MadeOf::Unchecked)
             .await
             .unwrap();
         assert_eq!(put.checksum, None);
@@ -290,7 +290,7 @@ async fn a_large_object_is_copied_in_pieces_and_a_small_one_at_once() {
             .unwrap();
         // What an earlier try left under the key goes.
         store
-            .begin(&key(), &about(), MadeOf::Objects)
+            .begin(&key(), &about(), MadeOf::Unchecked)
             .await
             .unwrap();
         server.control().forget_calls();

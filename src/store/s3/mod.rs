@@ -78,7 +78,7 @@ impl S3Store {
     async fn kind_of(&self, of: MadeOf) -> Result<Option<PartChecksum>> {
         match of {
             MadeOf::Parts => self.checksum.get(self).await,
-            MadeOf::Objects => Ok(None),
+            MadeOf::Unchecked => Ok(None),
         }
     }
 

@@ -80,7 +80,7 @@ impl S3Store {
         let of = if mixes {
             MadeOf::Parts
         } else {
-            MadeOf::Objects
+            MadeOf::Unchecked
         };
         let upload = self.begin(key, about, of).await?;
         let place = PartPlace {
