@@ -553,11 +553,6 @@ impl Engine {
         Ok(self.inner.store.read(&object.key, range).await?)
     }
 
-    /// The object that has this SHA-256, where objects are addressed by their content.
-    pub async fn object_with(&self, sha256: &Digest) -> Result<Option<Object>> {
-        Ok(self.inner.catalog.object_with(sha256.clone()).await?)
-    }
-
     /// A request that gets an object straight from the store, which answers as it is told; `None` where content goes through
     /// the server, because it was configured so or because the store cannot sign.
     pub async fn signed_read(
@@ -566,6 +561,11 @@ impl Engine {
         with: &AnswerWith,
     ) -> Result<Option<SignedRequest>> {
         self.inner.signed_read(object, with).await
+    }
+
+    /// The object that has this SHA-256, where objects are addressed by their content.
+    pub async fn object_with(&self, sha256: &Digest) -> Result<Option<Object>> {
+        Ok(self.inner.catalog.object_with(sha256.clone()).await?)
     }
 
     /// One round of cleaning up.

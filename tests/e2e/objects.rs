@@ -16,7 +16,7 @@ use crate::session::sha256;
 
 const MIB: u64 = 1 << 20;
 /// How long cleaning up may take.
-const CLEAN_WITHIN: Duration = Duration::from_secs(60);
+const CLEAN_WITHIN: Duration = Duration::from_mins(1);
 const PATH: &str = "/v1/objects?filename=e2e.bin";
 
 /// Begins a request, and sends all of these bytes in the chunked coding, and not its end.

@@ -75,9 +75,9 @@ pub(super) fn created(created: &Created, settings: &Settings) -> Response {
         }),
         _ => None,
     };
-    let length = upload.length.map_or(0, crate::model::Length::get);
-    let all = ByteRange::new(0, length).filter(|_| completed.is_some());
-    let received = all.into_iter().collect();
+    let there = upload.length.filter(|_| completed.is_some());
+    let received = there.and_then(|length| ByteRange::new(0, length.get()));
+    let received = received.into_iter().collect();
     let body = CreatedJson {
         session: SessionJson::new(upload, &created.key, &received, settings.advice),
         completed,

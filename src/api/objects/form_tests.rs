@@ -1,5 +1,3 @@
-use std::sync::atomic::AtomicBool;
-
 use futures_util::StreamExt as _;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
@@ -21,7 +19,7 @@ fn asked() -> Asked {
     parse::request(None, &headers, Length(1 << 30)).expect("sound")
 }
 
-fn body_of(bytes: Vec<u8>, frame: usize) -> Body {
+fn body_of(bytes: &[u8], frame: usize) -> Body {
     let frames: Vec<_> = bytes
         .chunks(frame)
         .map(|piece| Ok(Bytes::copy_from_slice(piece)))
@@ -32,7 +30,7 @@ fn body_of(bytes: Vec<u8>, frame: usize) -> Body {
 /// What is told of the file, and its bytes; or why there is none.
 async fn read(body: Body) -> Result<(String, Vec<u8>), String> {
     let mut asked = asked();
-    let within = Duration::from_secs(60);
+    let within = Duration::from_mins(1);
     let found = find_file(&mut asked, body, "x".to_owned(), within).await;
     let mut file = found.map_err(|problem| problem.detail)?;
     let mut bytes = Vec::new();
@@ -54,7 +52,7 @@ async fn read(body: Body) -> Result<(String, Vec<u8>), String> {
 async fn read_text(form: &str) -> Result<(String, String), String> {
     let mut seen = None;
     for frame in [1, 7, 1000] {
-        let read = read(body_of(form.as_bytes().to_vec(), frame)).await;
+        let read = read(body_of(form.as_bytes(), frame)).await;
         let read = read.map(|(told, bytes)| (told, String::from_utf8(bytes).expect("text")));
         // However the form is cut into frames, it is the same form.
         assert_eq!(*seen.get_or_insert(read.clone()), read);
@@ -100,11 +98,9 @@ async fn what_is_no_form_with_one_file_is_refused() {
     insta::assert_snapshot!(why(&FILE.replace("a.txt", "a\tb")).await, @"filename may have no control characters");
     insta::assert_snapshot!(why(&FILE.replace("Content-Type: ", "Content Type: ")).await, @"the form is malformed: failed to read headers");
     let mut latin = FILE.as_bytes().to_vec();
-    let name = latin.iter().position(|byte| *byte == b'a').expect("a name");
     let at = FILE.find("a.txt").expect("a name");
-    assert!(name < at);
     latin[at] = 0xE9;
-    insta::assert_snapshot!(read(body_of(latin, 1000)).await.expect_err("refused"), @"the name of a part is not UTF-8");
+    insta::assert_snapshot!(read(body_of(&latin, 1000)).await.expect_err("refused"), @"the name of a part is not UTF-8");
 }
 
 #[tokio::test]
@@ -156,7 +152,7 @@ async fn bounded_the_file_is_not_read_ahead() {
     let taken = Arc::new(AtomicU64::new(0));
     let mut asked = asked();
     let body = endless(FILE, b'b', &taken);
-    let within = Duration::from_secs(60);
+    let within = Duration::from_mins(1);
     let found = find_file(&mut asked, body, "x".to_owned(), within).await;
     let mut file = found.expect("a file");
     let mut passed = FILE.len() as u64;
@@ -168,21 +164,11 @@ async fn bounded_the_file_is_not_read_ahead() {
 
 #[tokio::test(start_paused = true)]
 async fn a_form_that_does_not_come_to_its_file_is_given_up() {
-    let dropped = Arc::new(AtomicBool::new(false));
-    struct Hangs(Arc<AtomicBool>);
-    impl Drop for Hangs {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::SeqCst);
-        }
-    }
-    let hangs = Hangs(Arc::clone(&dropped));
-    let body = stream::once(async move {
-        let _hangs = hangs;
-        std::future::pending().await
-    });
-    let why = read(Box::pin(body)).await.expect_err("given up");
-    assert_eq!(why, "the form's file did not begin in time");
-    assert!(dropped.load(Ordering::SeqCst));
+    let why = read(Box::pin(stream::pending())).await;
+    assert_eq!(
+        why.expect_err("given up"),
+        "the form's file did not begin in time"
+    );
 }
 
 proptest! {
@@ -198,7 +184,7 @@ proptest! {
         let head = b"--x\r\nContent-Disposition: form-data; name=f; filename=a\r\n\r\n".as_slice();
         let form = [head, &content, b"\r\n--x--\r\n"].concat();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        let (_, bytes) = runtime.block_on(read(body_of(form, frame))).expect("a file");
+        let (_, bytes) = runtime.block_on(read(body_of(&form, frame))).expect("a file");
         prop_assert_eq!(bytes, content);
     }
 }

@@ -43,12 +43,7 @@ async fn all_or_nothing(engine: Engine, file: File, body: Body) -> Result<Taken>
         id: created.upload.id,
         key: created.key,
     };
-    let outcome = match created.upload.state {
-        // What was declared of it was enough.
-        UploadState::Completed { object, .. } => Ok(Outcome::Done(Box::new(object))),
-        _ => bring(&engine, &file, &handle, body).await,
-    };
-    match outcome {
+    match bring(&engine, &file, &handle, body).await {
         Ok(outcome) => Ok(Taken { handle, outcome }),
         Err(error) => {
             if let Err(error) = engine.abort(handle.id, &handle.key).await {

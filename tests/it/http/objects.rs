@@ -21,15 +21,14 @@ fn sha256(bytes: &[u8]) -> String {
 
 /// What a form has around its file: what comes before, and what comes after.
 fn around(fields: &[(&str, &str)], filename: &str) -> (String, String) {
-    let mut before = String::new();
-    for (name, value) in fields {
-        before += &format!(
-            "--frontier\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
-        );
-    }
-    before += &format!(
+    let field = |(name, value): &(&str, &str)| {
+        format!("--frontier\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let fields: String = fields.iter().map(field).collect();
+    let head = format!(
         "--frontier\r\nContent-Disposition: form-data; name=\"f\"; filename=\"{filename}\"\r\nContent-Type: image/jpeg\r\n\r\n"
     );
+    let before = fields + &head;
     (before, "\r\n--frontier--\r\n".to_owned())
 }
 
@@ -518,6 +517,25 @@ async fn what_cannot_be_completed_yet_is_completed_later() {
     let status = server.status(&upload).await;
     assert_eq!(status["state"], "completed", "{status}");
     assert!(server.content(&upload, &[]).await.body == bytes);
+}
+
+/// Where objects are addressed by their content, the same bytes are one object, however they came.
+#[tokio::test]
+async fn the_same_bytes_again() {
+    for ground in [Ground::fs(), Ground::s3().await] {
+        let server = Server::start(ground, |config| config.store.key = "{sha256}".into()).await;
+        for bytes in [noise(LARGE, 12), b"small".to_vec()] {
+            let first = server.call("POST", BASE, &[], &bytes).await;
+            let again = post_coded(&server, BASE, &[FORM], &form(&[], "a", &bytes)).await;
+            for (answer, deduplicated) in [(&first, false), (&again, true)] {
+                let object = expect_object(&server, answer, &bytes).await;
+                assert_eq!(object["key"], sha256(&bytes));
+                assert_eq!(answer.json()["deduplicated"] == true, deduplicated);
+            }
+        }
+        assert_eq!((open_uploads(&server).await, spooled(&server)), (0, 0));
+        assert_eq!(server.stored_files().len(), 2);
+    }
 }
 
 #[tokio::test]
