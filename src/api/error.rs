@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::engine::{BodyError, EngineError};
+use crate::model::PartNumber;
 use crate::model::handle::correlation_id;
 
 /// `Upload-Offset`: how far an upload reaches without a hole.
@@ -244,6 +245,11 @@ impl Problem {
             .header(UPLOAD_OFFSET, offset)
     }
 
+    fn part_numbers(self, parts: &[PartNumber]) -> Self {
+        let numbers: Vec<u32> = parts.iter().map(|number| number.0).collect();
+        self.member("part_numbers", numbers)
+    }
+
     fn close(self) -> Self {
         self.header(CONNECTION, HeaderValue::from_static("close"))
     }
@@ -348,14 +354,19 @@ impl From<EngineError> for Problem {
                 if parts.is_empty() {
                     problem
                 } else {
-                    let numbers: Vec<u32> = parts.iter().map(|number| number.0).collect();
-                    problem.member("part_numbers", numbers)
+                    problem.part_numbers(&parts)
                 }
             }
             EngineError::NotPut { number, range } => Self::new(Code::UploadIncomplete, detail)
                 .member("part_numbers", json!([number.0]))
                 .member("missing", json!([[range.start(), range.end()]]))
                 .member("truncated", false),
+            EngineError::PartsMissing { parts } => {
+                Self::new(Code::UploadIncomplete, detail).part_numbers(&parts)
+            }
+            EngineError::PartsMismatch { parts, .. } => {
+                Self::new(Code::RangeMismatch, detail).part_numbers(&parts)
+            }
             EngineError::InUse => Self::new(Code::SessionInUse, detail),
             EngineError::IdempotencyMismatch => Self::new(Code::IdempotencyMismatch, detail),
             EngineError::TooLarge { max } => {
@@ -459,6 +470,8 @@ mod tests {
         let detail = "bytes are there".to_owned();
         insta::assert_snapshot!(shown(EngineError::DirectUnavailable { detail: detail.clone(), parts: Vec::new() }), @r#"{"code":"direct_unavailable","detail":"bytes are there","status":409}"#);
         insta::assert_snapshot!(shown(EngineError::DirectUnavailable { detail, parts: vec![PartNumber(2), PartNumber(5)] }), @r#"{"code":"direct_unavailable","detail":"bytes are there","part_numbers":[2,5],"status":409}"#);
+        insta::assert_snapshot!(shown(EngineError::PartsMissing { parts: vec![PartNumber(2)] }), @r#"{"code":"upload_incomplete","detail":"the store does not have all of these parts: put the missing ones by their URLs, then complete it again","part_numbers":[2],"status":409}"#);
+        insta::assert_snapshot!(shown(EngineError::PartsMismatch { detail: "they differ".to_owned(), parts: vec![PartNumber(1), PartNumber(3)] }), @r#"{"code":"range_mismatch","detail":"they differ","part_numbers":[1,3],"status":409}"#);
         insta::assert_snapshot!(shown(EngineError::NotPut { number: PartNumber(2), range: ByteRange::new(5, 8).expect("not empty") }), @r#"{"code":"upload_incomplete","detail":"the store does not have part 2: put it by its URL, or send its bytes through the server","missing":[[5,8]],"part_numbers":[2],"status":409,"truncated":false}"#);
         insta::assert_snapshot!(shown(EngineError::InUse), @r#"{"code":"session_in_use","detail":"the upload of this idempotency key is in use","status":409}"#);
         insta::assert_snapshot!(shown(EngineError::IdempotencyMismatch), @r#"{"code":"idempotency_mismatch","detail":"the idempotency key was used for another request","status":422}"#);

@@ -18,6 +18,7 @@ pub mod object;
 pub mod objects;
 pub mod observe;
 pub mod router;
+pub mod s3;
 pub mod server;
 pub mod session;
 pub mod tus;

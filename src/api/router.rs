@@ -12,6 +12,7 @@ use super::ietf::{self, Ietf};
 use super::native::{self, Native};
 use super::objects::{self, Objects};
 use super::observe::{HeadLimits, guard, observe};
+use super::s3::{self, S3};
 use super::tus::{self, Tus};
 use crate::telemetry::Metrics;
 
@@ -23,6 +24,8 @@ pub struct Protocols {
     pub tus: Tus,
     /// The IETF's resumable uploads.
     pub ietf: Ietf,
+    /// What Uppy's S3 plugin speaks.
+    pub s3: S3,
     /// Files in one request.
     pub objects: Objects,
 }
@@ -33,12 +36,14 @@ pub fn main(protocols: Protocols, health: Health, origins: Cors, head: HeadLimit
         native,
         tus,
         ietf,
+        s3,
         objects,
     } = protocols;
     let tus_base: Arc<str> = tus.settings.base.as_str().into();
     let routes = native::routes(Arc::new(native))
         .merge(tus::routes(Arc::new(tus)))
         .merge(ietf::routes(Arc::new(ietf)))
+        .merge(s3::routes(Arc::new(s3)))
         .merge(objects::routes(Arc::new(objects)))
         .merge(admin::health_routes(health));
     let guarded = guarded(routes, head).layer(from_fn_with_state(tus_base, tus::stamp));

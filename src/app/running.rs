@@ -16,6 +16,7 @@ use crate::api::native::{self, Native};
 use crate::api::objects::{self, Objects};
 use crate::api::observe::HeadLimits;
 use crate::api::router::{self, Protocols};
+use crate::api::s3::{self, S3};
 use crate::api::server::{self, Limits};
 use crate::api::session::Advice;
 use crate::api::tus::{self, Tus};
@@ -127,6 +128,10 @@ async fn run(
         clock: app.clock.clone(),
         settings: ietf_settings(&app.config),
     };
+    let s3 = S3 {
+        engine: app.engine.clone(),
+        settings: s3_settings(&app.config),
+    };
     let objects = Objects {
         engine: app.engine.clone(),
         settings: objects_settings(&app.config),
@@ -135,6 +140,7 @@ async fn run(
         native,
         tus,
         ietf,
+        s3,
         objects,
     };
     let origins = Cors::new(&server.cors_origins);
@@ -241,5 +247,15 @@ fn ietf_settings(config: &Config) -> ietf::Settings {
         base: config.api.ietf.clone(),
         public_url: server.public_url.clone(),
         max_request_bytes: Some(server.max_request_bytes).filter(|cap| *cap > 0),
+    }
+}
+
+fn s3_settings(config: &Config) -> s3::Settings {
+    s3::Settings {
+        base: config.api.s3.clone(),
+        objects: config.api.objects.clone(),
+        public_url: config.server.public_url.clone(),
+        json_timeout: Duration::from_secs(config.server.body_stall_secs),
+        url_ttl: Duration::from_secs(config.direct.url_ttl_secs),
     }
 }

@@ -11,7 +11,9 @@ use super::status::status_of;
 use super::write::Writer;
 use super::{Body, Conflict, EngineError, Expected, Inner, Result, Status, Write, Written};
 use crate::model::upload::{Role, Snapshot};
-use crate::model::{ByteRange, Length, Object, Offset, Upload, UploadId, UploadKey, UploadState};
+use crate::model::{
+    ByteRange, Length, Object, Offset, Plan, Upload, UploadId, UploadKey, UploadState,
+};
 use crate::store::{Shape, StoreError};
 
 /// A write that was let in.
@@ -52,7 +54,7 @@ impl Inner {
             Opened::Waiting(_) => return Err(EngineError::Unwritable),
             Opened::Ended(upload) => return self.admit_repeat(&upload, write).map(Some),
         };
-        if live.role() == Role::Final {
+        if live.role() == Role::Final || live.plan == Plan::Adopted {
             return Err(EngineError::Unwritable);
         }
         self.check_size(&live, write)?;
@@ -234,6 +236,9 @@ impl Inner {
             Opened::Waiting(_) => return Err(EngineError::Unwritable),
             Opened::Ended(upload) => return answer_ended(&upload, length),
         };
+        if length.is_some() && live.plan == Plan::Adopted {
+            return Err(EngineError::Unwritable);
+        }
         if length.is_some_and(|length| length > self.largest(live.plan)) {
             return Err(EngineError::TooLarge {
                 max: self.largest(live.plan),

@@ -24,7 +24,7 @@ use crate::catalog::{CatalogError, Claimed, IntentKind};
 use crate::model::digest::Digests;
 use crate::model::upload::{FailureReason, HashPoint, Role, Snapshot, Verified};
 use crate::model::{
-    ByteRange, DigestAlgorithm, Length, Object, Offset, PartNumber, PartReceipt, StoreKey,
+    ByteRange, DigestAlgorithm, Length, Object, Offset, PartNumber, PartReceipt, Plan, StoreKey,
     Timestamp, Upload, UploadId, UploadState,
 };
 use crate::store::{Payload, Shape, StoreError, Stored};
@@ -151,6 +151,10 @@ impl Inner {
             live.displace_all().await?;
         }
         self.receive_found(live).await?;
+        if live.plan == Plan::Adopted && live.length().is_none() {
+            // Its client has yet to say which parts it is.
+            return Err(EngineError::incomplete());
+        }
         let length = {
             let mut state = live.state();
             let reach = state.reach();
@@ -418,7 +422,14 @@ impl Inner {
             return Err(StoreError::Refused("this store takes no parts".into()).into());
         };
         flight::announce_object(self, live).await?;
-        let Some(multipart) = &upload.store_upload_id else {
+        if length == Length(0)
+            && let Some(unused) = &upload.store_upload_id
+        {
+            // Stores put nothing together from no parts.
+            parts.abort(&upload.store_key, unused).await?;
+        }
+        let multipart = upload.store_upload_id.as_ref();
+        let Some(multipart) = multipart.filter(|_| length > Length(0)) else {
             if let Some(whole) = receipts
                 .iter()
                 .find(|receipt| receipt.number == PartNumber(1))

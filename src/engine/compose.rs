@@ -72,7 +72,7 @@ impl Inner {
         let equal = if parts.equal_parts() {
             match Plan::for_parts(self.settings.chunk_size_bytes, Some(length), true) {
                 Plan::Equal { cell } => Some(cell),
-                Plan::OneCell | Plan::Growing { .. } => None,
+                Plan::OneCell | Plan::Growing { .. } | Plan::Adopted => None,
             }
         } else {
             None

@@ -18,6 +18,10 @@ use crate::store::Shape;
 impl Inner {
     pub(super) async fn create(self: &Arc<Self>, create: Create) -> Result<Created> {
         let plan = match self.store.shape() {
+            _ if create.protocol == Protocol::S3 => {
+                self.past_the_server()?;
+                Plan::Adopted
+            }
             Shape::InPlace(_) => Plan::OneCell,
             Shape::Parts(parts) => Plan::for_parts(
                 self.settings.chunk_size_bytes,

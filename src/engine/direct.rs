@@ -10,6 +10,7 @@
 //! when the upload is to be completed, and a part of exactly the cell's size counts as its bytes. Nobody has hashed these, so
 //! the object is read back, or the store's own checksum is taken for it.
 
+mod adopt;
 mod finish;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,7 +89,7 @@ impl State {
 
 impl Inner {
     /// What can be done past the server, or why nothing can.
-    fn past_the_server(&self) -> Result<(&dyn Direct, &dyn Parts)> {
+    pub(super) fn past_the_server(&self) -> Result<(&dyn Direct, &dyn Parts)> {
         match (self.store.direct(), self.store.shape()) {
             (Some(direct), Shape::Parts(parts)) => Ok((direct, parts)),
             _ => Err(unavailable(

@@ -72,8 +72,8 @@ pub enum EngineError {
         /// What is wrong with it.
         detail: String,
     },
-    /// The upload takes no bytes: it is put together from others.
-    #[error("the upload is put together from others and takes no bytes itself")]
+    /// The upload takes no bytes: it is put together from others, or from parts that its client puts into the store.
+    #[error("the upload is put together from what came otherwise and takes no bytes itself")]
     Unwritable,
     /// An upload cannot be put together from these.
     #[error("{detail}")]
@@ -98,6 +98,22 @@ pub enum EngineError {
         number: PartNumber,
         /// Its bytes.
         range: ByteRange,
+    },
+    /// The client names parts that the store does not have.
+    #[error(
+        "the store does not have all of these parts: put the missing ones by their URLs, then complete it again"
+    )]
+    PartsMissing {
+        /// The ones that are missing.
+        parts: Vec<PartNumber>,
+    },
+    /// The parts that the client names are there, and cannot be what it says, or are no parts of one file.
+    #[error("{detail}")]
+    PartsMismatch {
+        /// What is wrong with them.
+        detail: String,
+        /// Which ones.
+        parts: Vec<PartNumber>,
     },
     /// A digest of a chunk or of the whole is not that of the bytes.
     #[error("the {algorithm} digest is not that of the bytes that came")]

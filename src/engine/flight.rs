@@ -290,7 +290,7 @@ pub(super) async fn begin(
 
 /// What the upload's multipart upload is to be made of, if it is begun now. Parts that clients put come without a checksum,
 /// and not every store takes them beside others.
-async fn to_be_made_of(engine: &Inner, live: &Live) -> Result<MadeOf> {
+pub(super) async fn to_be_made_of(engine: &Inner, live: &Live) -> Result<MadeOf> {
     let has_urls = !live.state().snapshot.direct.is_empty();
     match engine.store.direct() {
         Some(direct) if has_urls && !direct.mixes().await? => Ok(MadeOf::Unchecked),

@@ -95,6 +95,8 @@ pub(super) struct Change {
     pub(super) readback: bool,
     /// Its parts were put by the client.
     pub(super) direct: bool,
+    /// The length, where it is not known before.
+    pub(super) length: Option<Length>,
     /// The expiry moves on without bytes, too: they are on their way.
     pub(super) alive: bool,
 }
@@ -184,15 +186,15 @@ impl Live {
         let (commit, expires_at) = {
             let state = self.state();
             let upload = &state.snapshot.upload;
+            // Others may have very many ranges, and it makes no difference to them.
+            let full = upload.protocol == Protocol::Objects
+                && is_full_with(&state.snapshot, &change.received);
+            let expires_at = engine.expiry(upload.protocol, full, self.created_at, now);
             let numbers = change.parts.iter().map(|part| part.number);
             let closed = numbers.filter(|number| {
                 // A receipt beside it would say that the part came by the URL.
                 !change.direct && state.snapshot.direct.contains_key(number)
             });
-            // Others may have very many ranges, and it makes no difference to them.
-            let full = upload.protocol == Protocol::Objects
-                && is_full_with(&state.snapshot, &change.received);
-            let expires_at = engine.expiry(upload.protocol, full, self.created_at, now);
             let commit = Commit {
                 id: self.id,
                 epoch: upload.epoch,
@@ -200,7 +202,7 @@ impl Live {
                 parts: change.parts.clone(),
                 closed: closed.collect(),
                 hash: change.hash.clone(),
-                length: upload.length,
+                length: upload.length.or(change.length),
                 readback: change.readback,
                 boot: engine.boot.clone(),
                 now,
@@ -227,6 +229,7 @@ impl Live {
         if !change.received.is_empty() && upload.state == UploadState::Pending {
             upload.state = UploadState::Uploading;
         }
+        upload.length = upload.length.or(change.length);
         for range in change.received {
             received.insert(range);
         }

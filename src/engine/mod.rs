@@ -51,7 +51,7 @@ use buffer::Budget;
 use live::Registry;
 use prune::JumpGuard;
 
-pub use crate::store::direct::{AnswerWith, SignedRequest};
+pub use crate::store::direct::{AnswerWith, FoundPart, SignedRequest};
 pub use direct::{PartUrls, SignedPart};
 pub use error::{BodyError, Conflict, EngineError};
 pub use settings::{Durability, Serve, Settings, Verify};
@@ -219,6 +219,26 @@ pub struct Status {
     pub received: RangeSet,
     /// What [`Create::seal`] was given.
     pub sealed: Option<Secret>,
+}
+
+/// Asks to complete an upload whose client has put parts of its own cut.
+#[derive(Debug, Clone)]
+pub struct CompleteWith {
+    /// Which upload.
+    pub id: UploadId,
+    /// The key that opens it.
+    pub key: UploadKey,
+    /// The parts that it is, in any order. Others that the store has are left out.
+    pub parts: Vec<ToldPart>,
+}
+
+/// A part as its client tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToldPart {
+    /// Its number.
+    pub number: PartNumber,
+    /// The tag that the store answered with, with quotes or without.
+    pub etag: String,
 }
 
 /// Asks to complete an upload.
@@ -459,6 +479,28 @@ impl Engine {
     ) -> Result<Written> {
         let arrived = self.inner.part_arrived(id, key, number, etag).await;
         arrived.map_err(come_back)
+    }
+
+    /// Signs requests that put parts of any cut into the store, each good for any number of bytes. For uploads of
+    /// [`Protocol::S3`] alone; with every call their expiry moves on. `NotFound` for an upload of another protocol.
+    pub async fn adopted_urls(
+        &self,
+        id: UploadId,
+        key: &UploadKey,
+        numbers: Vec<PartNumber>,
+    ) -> Result<Vec<(PartNumber, SignedRequest)>> {
+        let signed = self.inner.adopted_urls(id, key, numbers).await;
+        signed.map_err(come_back)
+    }
+
+    /// The parts that the store has of such an upload, by their numbers.
+    pub async fn adopted_parts(&self, id: UploadId, key: &UploadKey) -> Result<Vec<FoundPart>> {
+        self.inner.adopted_parts(id, key).await.map_err(come_back)
+    }
+
+    /// Makes the object of the parts that are named, if the store has them. Repeatable.
+    pub async fn complete_with(&self, complete: CompleteWith) -> Result<Completion> {
+        self.inner.complete_with(complete).await.map_err(come_back)
     }
 
     /// Makes the object. Repeatable.

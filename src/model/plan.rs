@@ -53,6 +53,8 @@ pub enum Plan {
         /// The size of the first cells, in bytes.
         base: u64,
     },
+    /// Parts that the client cuts as it likes and puts past the server: which bytes each of them is, only the receipts tell.
+    Adopted,
 }
 
 impl Plan {
@@ -84,12 +86,14 @@ impl Plan {
     pub fn max_length(self) -> Length {
         match self {
             Self::OneCell => Length(u64::MAX),
+            Self::Adopted => Length(MAX_PART_BYTES * u64::from(MAX_PARTS)),
             Self::Equal { cell } => Length(cell.saturating_mul(u64::from(MAX_PARTS))),
             Self::Growing { base } => Length(start_of_growing(base, MAX_PARTS + 1)),
         }
     }
 
-    /// The cell that `offset` falls into, or `None` beyond [`max_length`](Self::max_length) or the upload's length.
+    /// The cell that `offset` falls into, or `None` beyond [`max_length`](Self::max_length) or the upload's length, and where
+    /// the grid is the client's own.
     #[must_use]
     pub fn cell_at(self, offset: u64, length: Option<Length>) -> Option<Cell> {
         let end = length.unwrap_or(Length(u64::MAX)).min(self.max_length());
@@ -97,6 +101,7 @@ impl Plan {
             return None;
         }
         let number = match self {
+            Self::Adopted => return None,
             Self::OneCell => 1,
             Self::Equal { cell } => u32::try_from(offset / cell).ok()? + 1,
             Self::Growing { base } => {
@@ -113,7 +118,8 @@ impl Plan {
         self.cell(PartNumber(number), length)
     }
 
-    /// The cell of a part, or `None` if the number is not of this grid or lies beyond the upload's length.
+    /// The cell of a part, or `None` if the number is not of this grid or lies beyond the upload's length, and where the grid is
+    /// the client's own.
     #[must_use]
     pub fn cell(self, number: PartNumber, length: Option<Length>) -> Option<Cell> {
         let PartNumber(n) = number;
@@ -122,7 +128,7 @@ impl Plan {
         }
         let (start, end) = match self {
             Self::OneCell if n == 1 => (0, u64::MAX),
-            Self::OneCell => return None,
+            Self::OneCell | Self::Adopted => return None,
             Self::Equal { cell } => (
                 u64::from(n - 1).checked_mul(cell)?,
                 u64::from(n).checked_mul(cell)?,
@@ -163,6 +169,7 @@ impl fmt::Display for Plan {
             Self::OneCell => f.write_str("one"),
             Self::Equal { cell } => write!(f, "equal:{cell}"),
             Self::Growing { base } => write!(f, "growing:{base}"),
+            Self::Adopted => f.write_str("adopted"),
         }
     }
 }
@@ -177,8 +184,10 @@ impl FromStr for Plan {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let unknown = || UnknownPlan(text.to_owned());
-        if text == "one" {
-            return Ok(Self::OneCell);
+        match text {
+            "one" => return Ok(Self::OneCell),
+            "adopted" => return Ok(Self::Adopted),
+            _ => {}
         }
         let (kind, size) = text.split_once(':').ok_or_else(unknown)?;
         let size = size
@@ -258,6 +267,17 @@ mod tests {
                 .len(),
             16 * MIB
         );
+    }
+
+    #[test]
+    fn a_grid_of_the_clients_own_has_no_cells() {
+        let plan: Plan = "adopted".parse().expect("its own text");
+        assert_eq!(plan, Plan::Adopted);
+        assert_eq!(plan.to_string(), "adopted");
+        assert_eq!(plan.cell_at(0, None), None);
+        assert_eq!(plan.cell(PartNumber(1), Some(Length(1))), None);
+        let range = ByteRange::new(0, 1).expect("not empty");
+        assert_eq!(plan.cells(range, Some(Length(1))).count(), 0);
     }
 
     #[test]

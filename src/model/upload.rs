@@ -26,6 +26,8 @@ pub enum Protocol {
     Tus,
     /// The IETF's resumable uploads, `/resumable`.
     Ietf,
+    /// What Uppy's S3 plugin speaks, `/s3`.
+    S3,
     /// A file in one request, `/v1/objects`.
     Objects,
 }
@@ -38,6 +40,7 @@ impl Protocol {
             Self::Native => "native",
             Self::Tus => "tus",
             Self::Ietf => "ietf",
+            Self::S3 => "s3",
             Self::Objects => "objects",
         }
     }
@@ -51,6 +54,7 @@ impl std::str::FromStr for Protocol {
             "native" => Ok(Self::Native),
             "tus" => Ok(Self::Tus),
             "ietf" => Ok(Self::Ietf),
+            "s3" => Ok(Self::S3),
             "objects" => Ok(Self::Objects),
             _ => Err(UnknownWord(name.to_owned())),
         }

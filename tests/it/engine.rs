@@ -6,6 +6,7 @@
 )]
 
 mod address;
+mod adopt;
 mod append;
 mod cleaning;
 mod complete;

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 use super::Settings;
 use super::take::{Outcome, Taken};
+use crate::api::content::etag;
 use crate::api::error::{Code, Problem};
 use crate::api::object::CompletedJson;
 use crate::api::session::SessionJson;
@@ -68,7 +69,12 @@ fn done(handle: &Handle, object: &Object, settings: &Settings) -> Response {
         upload_key: handle.key.reveal(),
         body: CompletedJson::new(handle.id, object, url.clone()),
     };
-    json(StatusCode::CREATED, url, &body)
+    let mut response = json(StatusCode::CREATED, url, &body);
+    // The content's, as RFC 9110 has it for what was created; Uppy's S3 plugin takes a file without it for lost.
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", etag(object))) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
 }
 
 fn json(status: StatusCode, location: String, body: &impl Serialize) -> Response {

@@ -77,6 +77,8 @@ fn status(error: &EngineError) -> Option<StatusCode> {
         | EngineError::BadParts { .. }
         | EngineError::DirectUnavailable { .. }
         | EngineError::NotPut { .. }
+        | EngineError::PartsMissing { .. }
+        | EngineError::PartsMismatch { .. }
         | EngineError::TooManyChunks { .. }
         | EngineError::BodyBroken { .. }
         | EngineError::Unavailable { .. }

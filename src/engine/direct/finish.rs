@@ -133,7 +133,8 @@ impl Inner {
         Ok(renewed)
     }
 
-    async fn all_parts(&self, live: &Live) -> Result<BTreeMap<PartNumber, FoundPart>> {
+    /// All parts that the store has.
+    pub(super) async fn all_parts(&self, live: &Live) -> Result<BTreeMap<PartNumber, FoundPart>> {
         let mut all = BTreeMap::new();
         let mut after = None;
         loop {

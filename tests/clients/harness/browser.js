@@ -19,10 +19,10 @@ const FLAGS = [
   '--disable-sync',
 ];
 
-/** Serves the page: its URL, and a call that stops it. */
-export async function servePage() {
-  const script = path.join(target, 'page.js');
-  await build({ entryPoints: [path.join(page, 'page.js')], outfile: script, bundle: true, format: 'esm' });
+/** Serves the page with a script from its folder: its URL, its origin, and a call that stops it. */
+export async function servePage(name = 'page.js') {
+  const script = path.join(target, name);
+  await build({ entryPoints: [path.join(page, name)], outfile: script, bundle: true, format: 'esm' });
   const files = {
     '/': [path.join(page, 'index.html'), 'text/html'],
     '/page.js': [script, 'text/javascript'],
@@ -37,7 +37,8 @@ export async function servePage() {
     listener.closeAllConnections();
     listener.close();
   };
-  return { url: `http://127.0.0.1:${listener.address().port}/`, stop };
+  const origin = `http://127.0.0.1:${listener.address().port}`;
+  return { url: `${origin}/`, origin, stop };
 }
 
 /** Starts the browser with an empty profile. */

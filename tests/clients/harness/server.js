@@ -1,6 +1,6 @@
 // A server under test: the real binary with a configuration, a folder and ports of its own.
 
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { randomBytes, randomInt } from 'node:crypto';
 import { existsSync, rmSync } from 'node:fs';
 import fs from 'node:fs/promises';
@@ -9,6 +9,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import * as s3 from './s3.js';
 
 /** How long a start may take. A debug build on a busy machine is slow. */
@@ -64,8 +65,8 @@ export class Server {
     rmSync(this.folder, { recursive: true, force: true });
   };
 
-  /** A running server on an empty folder, on a store of the kind "fs" or "s3". */
-  static async start(kind) {
+  /** A running server on an empty folder, on a store of the kind "fs" or "s3", with more keys of some sections of its configuration. */
+  static async start(kind, more = {}) {
     const server = new Server();
     server.kind = kind;
     server.folder = await fs.mkdtemp(path.join(os.tmpdir(), 'jumar-clients-'));
@@ -75,11 +76,11 @@ export class Server {
     await fs.writeFile(
       path.join(server.folder, 'config.toml'),
       toml({
-        server: { listen: `127.0.0.1:${server.port}`, admin_listen: `127.0.0.1:${await freePort()}` },
+        server: { listen: `127.0.0.1:${server.port}`, admin_listen: `127.0.0.1:${await freePort()}`, ...more.server },
         catalog: { url: 'sqlite:data/jumar.db' },
         spool: { path: 'data/spool', min_free_bytes: 16 << 20 },
         store: { kind },
-        ...(kind === 's3' ? { 'store.s3': s3.settings(server.prefix) } : { 'store.fs': { path: 'data' } }),
+        ...(kind === 's3' ? { 'store.s3': { ...s3.settings(server.prefix), ...more['store.s3'] } } : { 'store.fs': { path: 'data' } }),
       }),
     );
     await server.launch();
@@ -113,6 +114,13 @@ export class Server {
     }
   }
 
+  /** Runs another command with its configuration; what that prints. */
+  async run(...command) {
+    const args = [...command, '--config', path.join(this.folder, 'config.toml')];
+    const { stdout } = await promisify(execFile)(binary(), args, { cwd: this.folder, env: environment() });
+    return stdout;
+  }
+
   async #ready() {
     try {
       const answer = await fetch(`http://127.0.0.1:${this.port}/readyz`, { headers: { connection: 'close' } });
@@ -141,6 +149,12 @@ export class Server {
   object(id) {
     if (this.kind === 's3') return s3.read(`${this.prefix}/${id}`);
     return fs.readFile(path.join(this.folder, 'data/objects', id));
+  }
+
+  /** The keys of all objects that the store has. */
+  async objects() {
+    if (this.kind === 's3') return s3.keys(`${this.prefix}/`);
+    return fs.readdir(path.join(this.folder, 'data/objects'));
   }
 
   /** The end of its log. */

@@ -15,6 +15,7 @@ mod limits;
 mod metrics;
 mod objects;
 mod refusals;
+mod s3_plugin;
 mod secrets;
 mod shutdown;
 mod status;

@@ -69,6 +69,8 @@ async fn expect_object(server: &Server, answer: &Answer, bytes: &[u8]) -> Value 
     assert_eq!(object["verified"], "stream");
     let upload = uploaded(answer);
     let url = upload.path("/content");
+    let tag = object["etag"].as_str().map(|tag| format!("\"{tag}\""));
+    assert_eq!(answer.header("etag"), tag.as_deref());
     let content = server.content(&upload, &[]).await;
     assert!(content.expect(200).body == bytes, "exact_bytes");
     // What is addressed by its content needs no key.

@@ -169,6 +169,11 @@ async fn sealed_keys_are_in_no_log_no_figure_and_no_answer_but_incidents_are_in_
         let ietf = crate::ietf::secrets::all_operations(&server).await;
         secrets.extend(ietf.0);
         said.push_str(&ietf.1);
+        if server.ground.s3.is_some() {
+            let of_plugin = super::s3_plugin::all_operations(&server).await;
+            secrets.extend(of_plugin.0);
+            said.push_str(&of_plugin.1);
+        }
         let upload = server.completed(json!({}), b"123").await;
         server
             .faults
