@@ -2,6 +2,8 @@
 
 -- How the digests are known; `verified` says whether the store checked what it was given.
 ALTER TABLE objects ADD COLUMN known_by TEXT NOT NULL DEFAULT 'stream' CHECK (known_by IN ('stream', 'readback', 'store_checksum'));
+UPDATE objects SET known_by = 'readback'
+    WHERE upload_id IN (SELECT id FROM upload_sessions WHERE readback = 1);
 -- How many uploads name it. One that is let go by all of them is removed.
 ALTER TABLE objects ADD COLUMN named_by INTEGER NOT NULL DEFAULT 1 CHECK (named_by >= 1);
 -- The SHA-256 of an object that is addressed by its content; such an object is never written again.

@@ -239,6 +239,9 @@ pub struct Owner {
     pub upload: Known,
     /// The upload's multipart upload.
     pub store_upload_id: Option<StoreUploadId>,
+    /// The key is not the one that the upload's bytes are brought together under, but the address that its object gets to. Its
+    /// multipart uploads there have no record.
+    pub at_address: bool,
 }
 
 /// The record of uploads. See the module's documentation for what all operations share.
@@ -337,7 +340,8 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Assembling becomes completed: the object, the event `completed` and the new state in one transaction, the
     /// intents listed in `settled` dropped. Starts from assembling under the epoch, with the object's key claimed for this
-    /// upload or for nobody (then it is now), or with exactly this object stored by another, which one more upload names then;
+    /// upload or for nobody (then it is now), or with exactly this object stored by another, which one more upload names then
+    /// (`Stale` if that is gone again);
     /// else `Stale`; so it happens once. Parts are forgotten, ranges stay. A shared object can be found by its content
     /// ([`object_with`](Self::object_with)).
     ///

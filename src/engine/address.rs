@@ -17,16 +17,17 @@ use super::readback::Seams;
 use super::{EngineError, Inner, Result};
 use crate::catalog::{Claimed, Intent, IntentKind};
 use crate::model::digest::Digests;
-use crate::model::{DigestAlgorithm, Object, StoreKey, Upload};
-use crate::store::{self, About, Shape, Store, StoreError, Stored, copy};
+use crate::model::{DigestAlgorithm, Object, StoreKey, Upload, UploadId};
+use crate::store::{self, Shape, Store, StoreError, Stored, copy};
 
-/// How long a completion waits for another upload that is at the same address, and how often it looks.
+/// How long a completion waits for another upload that is at the same address, and how often it looks: at first and at last.
 const WAIT_FOR_OTHER: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// How long removing what is at an address may take, and how long nobody else tries: far longer, so that no removal goes on
+const LOOK_SELDOM: Duration = Duration::from_secs(1);
+/// How long removing what is at an address may take, and how long nobody else tries: longer, so that no removal goes on
 /// when the address is given to somebody.
-const CLEAR_WITHIN: Duration = Duration::from_mins(2);
-const CLEAR_HOLD: Duration = Duration::from_mins(10);
+const CLEAR_WITHIN: Duration = Duration::from_mins(1);
+const CLEAR_HOLD: Duration = Duration::from_mins(3);
 
 /// What claiming an address came to.
 enum Address {
@@ -47,6 +48,7 @@ impl Inner {
     ) -> Result<(Object, Vec<IntentKind>)> {
         if let Some(digests) = &known
             && let Address::Stored(object) = self.claim_address(upload, digests).await?
+            && self.is_there(&object).await?
         {
             return Ok((object, Vec::new()));
         }
@@ -54,7 +56,13 @@ impl Inner {
         let staged = self.make_object(live, upload, known).await?;
         let address = match self.claim_address(upload, &staged.digests).await? {
             Address::Ours(address) => address,
-            Address::Stored(object) => return Ok((object, vec![IntentKind::Multipart])),
+            Address::Stored(object) => {
+                if !self.is_there(&object).await? {
+                    tracing::error!(key = %object.key, upload = %live.id, "the store has lost an object; this upload of the same bytes brings it again");
+                    self.move_staged(live, &staged, &object.key).await?;
+                }
+                return Ok((object, vec![IntentKind::Multipart]));
+            }
         };
         let intent = Intent {
             upload: upload.id,
@@ -65,18 +73,7 @@ impl Inner {
         };
         let announced = self.catalog.announce(intent, live.epoch()).await;
         announced.map_err(|error| live.catalog_failed(error))?;
-        let moved = match self.store.shape() {
-            Shape::InPlace(files) => files.publish(upload.id, &address, staged.size).await,
-            Shape::Parts(parts) => {
-                let about = flight::about(live);
-                move_to(&*self.store, parts, &staged, &address, &about).await
-            }
-        };
-        let stored = match moved {
-            Err(StoreError::Taken) => self.adopt(&address, &staged).await?,
-            Err(error @ StoreError::NotFound) => return self.missing(live, error).await,
-            moved => moved?,
-        };
+        let stored = self.move_staged(live, &staged, &address).await?;
         let object = Object {
             key: address,
             shared: self.settings.key_template.is_shared(),
@@ -88,40 +85,110 @@ impl Inner {
 
     /// Claims the address of an upload's content, and waits while another upload is at it.
     async fn claim_address(&self, upload: &Upload, digests: &Digests) -> Result<Address> {
-        let facts = key_facts(upload.id, &upload.declared, upload.created_at);
-        let sha256 = digests.get(DigestAlgorithm::Sha256);
-        let address = self.settings.key_template.fill(&facts, sha256);
-        let address = address.ok_or_else(|| {
-            EngineError::Internal("an upload was assembled without its SHA-256".into())
-        })?;
+        let address = self.address_of(upload, digests).await?;
         let deadline = Instant::now() + WAIT_FOR_OTHER;
+        let mut pause = LOOK_AGAIN;
         loop {
-            match self.claim(&address, upload.id).await? {
+            let other = match self.claim(&address, upload.id).await? {
                 Claimed::Yes => return Ok(Address::Ours(address)),
                 Claimed::Stored(object) => return Ok(Address::Stored(*object)),
-                Claimed::Busy(other) if Instant::now() > deadline => {
-                    let why = format!("the upload {other} is at the same content");
-                    return Err(EngineError::unavailable(why));
+                Claimed::Busy(other) => other,
+            };
+            if Instant::now() > deadline {
+                let why = format!("the upload {other} is at the same content");
+                return Err(EngineError::unavailable(why));
+            }
+            self.clear_behind(other).await?;
+            tokio::select! {
+                () = self.stopping.cancelled() => {
+                    return Err(EngineError::unavailable("the server is shutting down"));
                 }
-                Claimed::Busy(_) => tokio::time::sleep(LOOK_AGAIN).await,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOOK_SELDOM),
             }
         }
     }
 
-    /// Takes what is at an address for an upload's object, if its bytes are the same.
+    /// Where an upload's object goes: where an earlier try was about to bring it, whatever `store.key` says by now.
+    async fn address_of(&self, upload: &Upload, digests: &Digests) -> Result<StoreKey> {
+        let intents = self.catalog.intents(upload.id).await?;
+        let mut intents = intents.into_iter();
+        if let Some(intent) = intents.find(|intent| intent.kind == IntentKind::Address) {
+            return Ok(intent.key);
+        }
+        let facts = key_facts(upload.id, &upload.declared, upload.created_at);
+        let sha256 = digests.get(DigestAlgorithm::Sha256);
+        let address = self.settings.key_template.fill(&facts, sha256);
+        address.ok_or_else(|| {
+            EngineError::Internal("an upload was assembled without its SHA-256".into())
+        })
+    }
+
+    /// Brings a staged object to an address where nothing is.
+    async fn move_staged(
+        &self,
+        live: &Live,
+        staged: &Object,
+        address: &StoreKey,
+    ) -> Result<Stored> {
+        let moved = match self.store.shape() {
+            Shape::InPlace(files) => files.publish(live.id, address, staged.size).await,
+            Shape::Parts(parts) => {
+                if self.store.head(address).await?.is_some() {
+                    Err(StoreError::Taken)
+                } else {
+                    let about = flight::about(live);
+                    let Object { key, size, .. } = staged;
+                    copy::to_key(parts, key, *size, address, &about, copy::PIECE_BYTES).await
+                }
+            }
+        };
+        match moved {
+            Err(StoreError::Taken) => self.adopt(address, staged).await,
+            Err(error @ StoreError::NotFound) => {
+                if !self.is_there(staged).await? {
+                    return self.missing(live, error).await;
+                }
+                // It is the copy in the making that is gone.
+                live.state().missing_since = None;
+                Err(error.into())
+            }
+            moved => Ok(moved?),
+        }
+    }
+
+    async fn is_there(&self, object: &Object) -> Result<bool> {
+        let found = self.store.head(&object.key).await?;
+        Ok(found.is_some_and(|found| found.size == object.size))
+    }
+
+    /// Takes what is at an address for an upload's object: an earlier try's copy, or something without a record whose bytes are
+    /// the same.
     async fn adopt(&self, address: &StoreKey, staged: &Object) -> Result<Stored> {
-        let declared = Digests::default();
         let found = self
             .store
             .head(address)
             .await?
             .ok_or(StoreError::NotFound)?;
+        let differs = || {
+            let why = format!("at {address} is something that does not have this SHA-256");
+            EngineError::Internal(why.into())
+        };
+        if found.size != staged.size {
+            return Err(differs());
+        }
+        let copied = matches!(self.store.shape(), Shape::Parts(_));
+        if copied && found.upload == Some(staged.first) {
+            return Ok(Stored {
+                etag: found.etag,
+                verified: staged.store_checked,
+            });
+        }
+        let declared = Digests::default();
         let hashed = self
             .hash_object(address, &declared, found.size, Seams::default())
             .await?;
         if staged.digests.first_conflict(&hashed).is_some() {
-            let why = format!("at {address} is something that does not have this SHA-256");
-            return Err(EngineError::Internal(why.into()));
+            return Err(differs());
         }
         tracing::warn!(%address, "an object without a record was there already; it is taken, as its bytes are the same");
         Ok(Stored {
@@ -130,42 +197,40 @@ impl Inner {
         })
     }
 
-    /// Removes what an ended upload has at an address, if nobody else is at it, and gives the address free.
+    /// Removes what an upload that has ended has yet to remove at its address. Whoever waits for that address need not wait for
+    /// the next round of cleaning up.
+    async fn clear_behind(&self, other: UploadId) -> Result<()> {
+        let known = self.catalog.known_among(vec![other]).await?;
+        if known.iter().any(|upload| upload.ended) {
+            for intent in self.catalog.intents(other).await? {
+                if intent.kind == IntentKind::Address {
+                    self.clear_address(&intent).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what an ended upload has at an address, if nobody else is at it, and gives the address free. Goes on to its end if
+    /// this future is dropped.
     pub(super) async fn clear_address(&self, intent: &Intent) -> Result<()> {
         let now = self.clock.now();
         let until = now.after(CLEAR_HOLD);
         if !self.catalog.hold_address(intent.upload, now, until).await? {
             return Ok(());
         }
-        let cleared = tokio::time::timeout(CLEAR_WITHIN, clear(&*self.store, &intent.key)).await;
-        cleared.map_err(|_| EngineError::unavailable("removing an object took too long"))??;
-        self.catalog
-            .settle(intent.upload, vec![IntentKind::Address])
-            .await?;
-        Ok(())
+        let (catalog, store) = (Arc::clone(&self.catalog), Arc::clone(&self.store));
+        let Intent { upload, key, .. } = intent.clone();
+        let clearing = self.tasks.spawn(async move {
+            let cleared = tokio::time::timeout(CLEAR_WITHIN, clear(&*store, &key)).await;
+            cleared.map_err(|_| EngineError::unavailable("removing an object took too long"))??;
+            let kinds = vec![IntentKind::Address];
+            Ok(catalog.settle(upload, kinds).await?)
+        });
+        clearing
+            .await
+            .unwrap_or_else(|error| Err(EngineError::Internal(error.into())))
     }
-}
-
-/// Copies an object to an address where nothing is. Where an earlier try's copy is, it is done.
-async fn move_to(
-    store: &dyn Store,
-    parts: &dyn store::Parts,
-    staged: &Object,
-    address: &StoreKey,
-    about: &About,
-) -> store::Result<Stored> {
-    match store.head(address).await? {
-        Some(found) if found.upload == Some(about.upload) && found.size == staged.size => {
-            return Ok(Stored {
-                etag: found.etag,
-                verified: staged.store_checked,
-            });
-        }
-        Some(_) => return Err(StoreError::Taken),
-        None => {}
-    }
-    let Object { key, size, .. } = staged;
-    copy::to_key(parts, key, *size, address, about, copy::PIECE_BYTES).await
 }
 
 /// Removes an object, and what an upload left that was about to make it.

@@ -25,9 +25,9 @@ use crate::model::digest::Digests;
 use crate::model::upload::{FailureReason, HashPoint, Role, Snapshot, Verified};
 use crate::model::{
     ByteRange, DigestAlgorithm, Length, Object, Offset, PartNumber, PartReceipt, Plan, StoreKey,
-    Timestamp, Upload, UploadId, UploadState,
+    Upload, UploadId, UploadState,
 };
-use crate::store::{Payload, Shape, StoreError, Stored};
+use crate::store::{InPlace, Payload, Shape, StoreError, Stored};
 
 /// How long whoever works on an assembly holds it without a sign of life.
 pub(super) const HOLD: Duration = Duration::from_mins(1);
@@ -293,6 +293,7 @@ impl Inner {
             .await
         {
             tracing::warn!(upload = %live.id, %error, "the retry could not be recorded; it comes when the hold ends");
+            live.catalog_failed(error);
         }
         Finished::Postponed(wait)
     }
@@ -331,7 +332,13 @@ impl Inner {
             .catalog
             .complete(upload.id, upload.epoch, object.clone(), settled, now)
             .await;
-        let ready = completed.map_err(|error| live.catalog_failed(error))?;
+        let ready = match completed {
+            Err(CatalogError::Stale) if object.first != upload.id => {
+                let why = "the object that it was to share has gone in between";
+                return Err(EngineError::unavailable(why));
+            }
+            completed => completed.map_err(|error| live.catalog_failed(error))?,
+        };
         for id in ready {
             self.go_on_soon(id);
         }
@@ -353,7 +360,7 @@ impl Inner {
     ) -> Result<Object> {
         let length = upload.length.unwrap_or_default();
         let mut stored = match self.store.shape() {
-            Shape::InPlace(_) => self.publish(live, upload, &upload.store_key).await?,
+            Shape::InPlace(files) => self.publish(live, upload, files).await?,
             Shape::Parts(_) => {
                 let receipts = {
                     let state = live.state();
@@ -389,22 +396,13 @@ impl Inner {
         })
     }
 
-    /// Gives what is staged in a folder its name.
-    pub(super) async fn publish(
-        &self,
-        live: &Live,
-        upload: &Upload,
-        key: &StoreKey,
-    ) -> Result<Stored> {
-        let Shape::InPlace(files) = self.store.shape() else {
-            return Err(StoreError::Refused("this store has no files".into()).into());
-        };
+    async fn publish(&self, live: &Live, upload: &Upload, files: &dyn InPlace) -> Result<Stored> {
         let length = upload.length.unwrap_or_default();
         if length == Length(0) {
             // No byte came, so nothing is staged.
             drop(files.open(upload.id).await?);
         }
-        match files.publish(upload.id, key, length).await {
+        match files.publish(upload.id, &upload.store_key, length).await {
             Err(error @ StoreError::NotFound) => self.missing(live, error).await,
             published => Ok(published?),
         }
@@ -514,70 +512,6 @@ impl Inner {
         count(live.protocol(), live.role(), event);
         self.registry.remove(live);
         self.clean_up_soon(live.id, event == "completed").await;
-    }
-
-    /// Goes on with assemblies that nobody works on, but only with so many at once. With `at_start`, nobody can: whoever
-    /// held them is gone. One that cannot be read is left for the next round and keeps no other waiting.
-    pub(super) async fn recover(self: &Arc<Self>, at_start: bool) -> Result<()> {
-        const BATCH: u32 = 64;
-        let now = if at_start {
-            self.clock.now().after(HOLD)
-        } else {
-            self.clock.now()
-        };
-        let mut after = None;
-        let mut begun = 0;
-        while begun < BATCH {
-            let page = self
-                .catalog
-                .due_assemblies(now, after, BATCH - begun)
-                .await?;
-            let Some(last) = page.last() else { break };
-            after = Some(*last);
-            for due in page {
-                match self.go_on_with(due.id, now).await {
-                    Ok(new) => begun += u32::from(new),
-                    Err(error @ EngineError::Unavailable { .. }) => return Err(error),
-                    Err(error) => {
-                        tracing::warn!(upload = %due.id, %error, "an assembly could not be gone on with");
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Goes on with a final upload that has just become ready. If it does not work out, [`recover`](Self::recover) finds it.
-    fn go_on_soon(self: &Arc<Self>, id: UploadId) {
-        let engine = Arc::clone(self);
-        tokio::spawn(async move {
-            let now = engine.clock.now();
-            if let Err(error) = engine.go_on_with(id, now).await {
-                tracing::warn!(upload = %id, %error, "a final upload waits for the next round");
-            }
-        });
-    }
-
-    /// Whether work on it was begun by this call.
-    async fn go_on_with(self: &Arc<Self>, id: UploadId, now: Timestamp) -> Result<bool> {
-        let assembles = |live: &Arc<Live>| {
-            let state = &live.state().snapshot.upload.state;
-            matches!(state, UploadState::Assembling { .. })
-        };
-        if let Some(live) = self.registry.get(id).await.filter(assembles) {
-            let idle = live.state().finishing.is_none();
-            return Ok(idle && self.start_finishing(&live).is_some());
-        }
-        let until = self.clock.now().after(HOLD);
-        match self.catalog.claim_assembly(id, now, until).await {
-            Ok(Some(snapshot)) => {
-                let live = self.registry.insert(self.distrust(snapshot)).await;
-                tracing::info!(upload = %id, "going on with an assembly");
-                Ok(self.start_finishing(&live).is_some())
-            }
-            Ok(None) | Err(CatalogError::Stale | CatalogError::NotFound) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
     }
 }
 

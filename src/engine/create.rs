@@ -70,6 +70,9 @@ impl Inner {
         let upload = match self.catalog.create(new, idempotency).await? {
             catalog::Created::New(upload) => {
                 count(protocol, role, "created");
+                if upload.state.has_ended() {
+                    count(protocol, role, "completed");
+                }
                 upload
             }
             catalog::Created::Repeated(upload) => upload,
@@ -78,7 +81,6 @@ impl Inner {
             catalog::Created::PartGone(index) => return Err(bad_part(index, "has ended")),
         };
         if upload.state.has_ended() {
-            count(protocol, role, "completed");
             return Ok(Created { upload, key });
         }
         let waits_for_parts = role == Role::Final && upload.state.takes_bytes();

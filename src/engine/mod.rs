@@ -19,6 +19,7 @@ mod lease;
 mod live;
 mod prune;
 mod readback;
+mod recover;
 mod settings;
 mod settle;
 mod status;

@@ -302,6 +302,10 @@ impl Inner {
     }
 
     fn is_orphan(&self, found: &FoundMultipart, owner: &Owner, now: Timestamp) -> bool {
+        if owner.at_address && !owner.upload.ended {
+            // It may be the copy that is on its way.
+            return false;
+        }
         let superseded = owner.upload.ended || owner.store_upload_id.as_ref() != Some(&found.id);
         let grace = self.settings.orphan_grace;
         match found.initiated {

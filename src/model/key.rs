@@ -21,9 +21,7 @@ impl StoreKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
 
-impl StoreKey {
     /// The key under which an upload is brought together whose object has another key in the end, or none of its own.
     #[must_use]
     pub fn staged(id: UploadId) -> Self {
@@ -127,6 +125,15 @@ impl KeyTemplate {
     /// The key of one upload's object; `None` if it needs the content's SHA-256 and none is given.
     #[must_use]
     pub fn fill(&self, facts: &KeyFacts<'_>, sha256: Option<&Digest>) -> Option<StoreKey> {
+        let mut key = self.text(facts, sha256)?;
+        if key.starts_with(STAGING) {
+            // Only a file's name or extension can have brought it there.
+            key.insert(0, '_');
+        }
+        Some(StoreKey(key))
+    }
+
+    fn text(&self, facts: &KeyFacts<'_>, sha256: Option<&Digest>) -> Option<String> {
         let mut key = String::new();
         for piece in &self.0 {
             match piece {
@@ -139,7 +146,7 @@ impl KeyTemplate {
                 Piece::Space => key.push_str(DEFAULT_SPACE),
             }
         }
-        Some(StoreKey(key))
+        Some(key)
     }
 }
 
@@ -224,8 +231,8 @@ impl std::str::FromStr for KeyTemplate {
         };
         let any = Digest::new(DigestAlgorithm::Sha256, [0; 32]).ok();
         let sample = made
-            .fill(&facts, any.as_ref())
-            .and_then(|key| key.0.parse::<StoreKey>().ok())
+            .text(&facts, any.as_ref())
+            .and_then(|key| key.parse::<StoreKey>().ok())
             .ok_or_else(|| {
                 invalid("may have only letters, digits, '-', '_', '.' and '/' beside its placeholders, with no empty, '.' or '..' segment".to_owned())
             })?;
@@ -364,6 +371,16 @@ mod tests {
             error.to_string(),
             "the key template \"{name}/{id}\" has an unknown placeholder {name}; known are {id}, {sha256}, {filename}, {ext}, {date}, {space}"
         );
+    }
+
+    #[test]
+    fn no_name_leads_to_where_uploads_are_brought_together() {
+        let id = UploadId::generate();
+        for (template, name) in [("{filename}/{id}", "staging"), ("{ext}/{id}", "x.Staging")] {
+            let key = filled(template, id, Some(name));
+            assert_eq!(key, format!("_staging/{id}"));
+            assert_ne!(key, StoreKey::staged(id).as_str());
+        }
     }
 
     proptest! {

@@ -202,10 +202,93 @@ pub(crate) async fn an_upload_of_what_is_there_is_completed_at_once(catalog: Sha
         UploadState::Pending
     );
     assert_eq!(instant(None, 1).await.state, UploadState::Pending);
+    let mut unknown = NewUpload {
+        instant: Some(address()),
+        length: None,
+        ..new_upload()
+    };
+    unknown.declared.digests = Digests::from_iter([
+        digest(DigestAlgorithm::Sha256, SHA256),
+        digest(DigestAlgorithm::Md5, 1),
+    ]);
+    let Ok(Created::New(unknown)) = catalog.create(unknown, None).await else {
+        panic!("not created");
+    };
+    assert_eq!(unknown.state, UploadState::Pending, "nobody knows its MD5");
     // Each of them names it.
     catalog
         .terminate(first.id, true, LATER)
         .await
         .expect("ended");
     assert_eq!(found(&catalog).await, Some(object));
+}
+
+pub(crate) async fn what_was_shared_and_is_gone_is_not_recorded_again(catalog: Shared) {
+    let (first, object) = bringing(&catalog).await;
+    let second = assembling(&catalog).await;
+    catalog
+        .terminate(first.id, true, LATER)
+        .await
+        .expect("ended");
+    assert_stale(complete(&catalog, &second, &object).await);
+    let settled = vec![IntentKind::Address];
+    catalog.settle(first.id, settled).await.expect("settled");
+    assert_stale(complete(&catalog, &second, &object).await);
+    assert_eq!(found(&catalog).await, None);
+    // Nobody is left with a claim on it.
+    let claimed = catalog.claim_key(address(), second.id, LATER).await;
+    assert_eq!(claimed.expect("answered"), Claimed::Yes);
+}
+
+pub(crate) async fn a_creation_completed_at_once_can_be_repeated(catalog: Shared) {
+    let (_, object) = bringing(&catalog).await;
+    let idempotency = crate::catalog::Idempotency {
+        key_hash: [1; 32],
+        fingerprint: [2; 32],
+        expires_at: EXPIRY,
+    };
+    let create = || {
+        let mut new = NewUpload {
+            instant: Some(address()),
+            length: None,
+            ..new_upload()
+        };
+        new.declared.digests = Digests::from_iter([digest(DigestAlgorithm::Sha256, SHA256)]);
+        let key_hash = new.key_hash;
+        let (catalog, idempotency) = (&catalog, idempotency.clone());
+        async move {
+            let created = catalog.create(new, Some(idempotency)).await;
+            (created.expect("created"), key_hash)
+        }
+    };
+    let (Created::New(first), _) = create().await else {
+        panic!("not new");
+    };
+    let (Created::Repeated(again), key_hash) = create().await else {
+        panic!("not repeated");
+    };
+    assert_eq!((again.id, again.key_hash), (first.id, key_hash));
+    let (at, state) = (START, again.state);
+    assert_eq!(state, UploadState::Completed { object, at });
+}
+
+pub(crate) async fn an_address_is_of_who_brings_the_object(catalog: Shared) {
+    let upload = assembling(&catalog).await;
+    let owner = async || {
+        let owners = catalog.owners(vec![address()]).await.expect("read");
+        owners
+            .first()
+            .map(|owner| (owner.upload.id, owner.upload.ended, owner.at_address))
+    };
+    assert_eq!(owner().await, None);
+    let claimed = catalog.claim_key(address(), upload.id, LATER).await;
+    assert_eq!(claimed.expect("claimed"), Claimed::Yes);
+    assert_eq!(owner().await, Some((upload.id, false, true)));
+    let object = shared_object(&upload);
+    complete(&catalog, &upload, &object)
+        .await
+        .expect("completed");
+    assert_eq!(owner().await, Some((upload.id, true, true)));
+    catalog.purge_ended(EXPIRY, 9).await.expect("purged");
+    assert_eq!(owner().await, Some((upload.id, true, true)));
 }

@@ -70,10 +70,18 @@ fn earlier(tx: &Connection, new: &NewUpload, idempotency: &Idempotency) -> Resul
         state if state.takes_bytes() && upload.expires_at <= new.now => return Ok(None),
         // Whoever has a URL has had the first answer.
         UploadState::Pending if direct::of(tx, id)?.is_empty() => {}
+        // It was completed at once, and has received nothing.
+        UploadState::Completed { .. } if is_untouched(tx, id)? => {}
         _ => return Ok(Some(Created::InUse)),
     }
     hand_over(tx, id, new, new.now)?;
     Ok(Some(Created::Repeated(load(tx, id)?)))
+}
+
+/// Whether nothing was ever received.
+fn is_untouched(tx: &Connection, id: UploadId) -> Result<bool> {
+    let mut any = tx.prepare_cached("SELECT 1 FROM upload_ranges WHERE upload_id = ?1")?;
+    Ok(!any.exists([id.as_bytes()])?)
 }
 
 /// Gives an upload a new key; whoever had the old one is out.

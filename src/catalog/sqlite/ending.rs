@@ -25,9 +25,10 @@ pub(super) fn complete(
 ) -> Result<Vec<UploadId>> {
     assembling(tx, id, epoch)?;
     match claim_key(tx, &object.key, id, now)? {
-        Claimed::Yes => record(tx, &object, now)?,
+        Claimed::Yes if object.first == id => record(tx, &object, now)?,
         Claimed::Stored(stored) if stored.shared && *stored == object => name(tx, &object.key)?,
-        Claimed::Stored(_) | Claimed::Busy(_) => return Err(CatalogError::Stale),
+        // Also where the key is free: what was there when it was claimed has gone in between.
+        _ => return Err(CatalogError::Stale),
     }
     place(tx, id, &object.key)?;
     intents::settle(tx, id, settled)?;
@@ -90,13 +91,11 @@ pub(super) fn complete_at_once(
     let Some(object) = rows::object(tx, address)? else {
         return Ok(false);
     };
-    let other = new.length.is_some_and(|length| length != object.size)
-        || new
-            .declared
-            .digests
-            .first_conflict(&object.digests)
-            .is_some();
-    if other {
+    // What the object is not known to have is not known to be so.
+    let mut declared = new.declared.digests.iter();
+    let agrees = new.length.is_none_or(|length| length == object.size)
+        && declared.all(|digest| object.digests.get(digest.algorithm()) == Some(digest));
+    if !agrees {
         return Ok(false);
     }
     name(tx, address)?;

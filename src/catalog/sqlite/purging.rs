@@ -75,7 +75,7 @@ pub(super) fn owners(tx: &Connection, keys: &[StoreKey]) -> Result<Vec<Owner>> {
     )?;
     let mut owners = Vec::new();
     for key in keys {
-        let found = statement.query_and_then([key.as_str()], |row| {
+        let found = statement.query_and_then([key.as_str()], |row| -> Result<Owner> {
             let id = read_id(row, "id")?;
             let store_upload_id: Option<String> = row.get(2)?;
             Ok(Owner {
@@ -85,14 +85,38 @@ pub(super) fn owners(tx: &Connection, keys: &[StoreKey]) -> Result<Vec<Owner>> {
                     ended: row.get(1)?,
                 },
                 store_upload_id: store_upload_id.map(StoreUploadId),
+                at_address: false,
             })
         })?;
-        for owner in found {
-            let owner: Result<Owner> = owner;
-            owners.push(owner?);
+        let found: Vec<Owner> = found.collect::<Result<_>>()?;
+        if found.is_empty() {
+            owners.extend(owner_of_address(tx, key)?);
         }
+        owners.extend(found);
     }
     Ok(owners)
+}
+
+/// Whose an object at an address is: of the upload that brought it, or is about to.
+fn owner_of_address(tx: &Connection, key: &StoreKey) -> Result<Option<Owner>> {
+    let mut statement = tx.prepare_cached(
+        "SELECT o.upload_id AS id, s.ended_at IS NOT NULL OR s.id IS NULL
+         FROM objects o LEFT JOIN upload_sessions s ON s.id = o.upload_id WHERE o.key = ?1",
+    )?;
+    statement
+        .query_and_then([key.as_str()], |row| {
+            Ok(Owner {
+                key: key.clone(),
+                upload: Known {
+                    id: read_id(row, "id")?,
+                    ended: row.get(1)?,
+                },
+                store_upload_id: None,
+                at_address: true,
+            })
+        })?
+        .next()
+        .transpose()
 }
 
 /// Walks the two partial indices of what is open, and never what has ended.

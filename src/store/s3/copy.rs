@@ -82,6 +82,9 @@ impl S3Store {
             copied = self.copy_once(source, key, about, false).await;
         }
         let etag = copied.map_err(Failure::into_store_error)?;
+        if etag.is_empty() {
+            return Err(StoreError::Unavailable("it gave no tag of a copy".into()));
+        }
         Ok(Stored {
             etag,
             verified: false,

@@ -1,6 +1,7 @@
 //! Objects at the address of their content: shared by uploads of the same bytes, never written again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jumar::engine::{Create, EngineError, NewRole, Settings};
 use jumar::model::digest::Digests;
@@ -179,7 +180,7 @@ async fn others_wait_for_who_brings_it() {
         });
         until("the first is at it", async || faults.count(call) == nth).await;
         let mut other = Box::pin(rig.complete(&second));
-        let waits = tokio::time::timeout(std::time::Duration::from_millis(300), &mut other);
+        let waits = tokio::time::timeout(Duration::from_millis(300), &mut other);
         assert!(waits.await.is_err(), "there is no object yet");
         faults.heal();
         let object = one.await.unwrap().unwrap();
@@ -319,7 +320,7 @@ async fn an_address_waits_until_it_is_cleared() {
         rig.engine.prune(false).await.unwrap();
         let second = upload(&rig, &bytes).await;
         let mut coming = Box::pin(rig.complete(&second));
-        let waits = tokio::time::timeout(std::time::Duration::from_millis(300), &mut coming);
+        let waits = tokio::time::timeout(Duration::from_millis(300), &mut coming);
         assert!(
             waits.await.is_err(),
             "else the removal would take its object"
@@ -440,17 +441,95 @@ async fn an_upload_that_the_store_lost_gives_its_address_to_the_next() {
     let (rig, faults) = faulty_with(Ground::s3().await, by_content).await;
     let bytes = noise(1000, 313);
     let first = upload(&rig, &bytes).await;
-    faults.fail(Call::Copy, When::Always, Fault::NotFound);
+    faults.fail(Call::Copy, When::Next(1), Fault::Unavailable);
     assert!(rig.complete(&first).await.is_err());
-    rig.clock.advance(std::time::Duration::from_mins(2));
+    let staged = format!("staging/{}", first.id);
+    rig.s3_server().backend().lose_object(&staged);
+    assert!(rig.complete(&first).await.is_err());
+    rig.clock.advance(Duration::from_mins(2));
     let lost = rig.complete(&first).await;
     let reason = FailureReason::StoreLost;
     assert!(
         matches!(lost, Err(EngineError::Failed { reason: found }) if found == reason),
         "{lost:?}"
     );
-    faults.heal();
     let second = upload(&rig, &bytes).await;
     assert_eq!(rig.expect_whole(&second, &bytes).await.first, second.id);
     assert_eq!(stored_keys(&rig), [hex_of(&bytes)]);
+}
+
+#[tokio::test]
+async fn never_back_what_only_a_copy_does_not_find_is_not_lost() {
+    let (rig, faults) = faulty_with(Ground::s3().await, by_content).await;
+    let bytes = noise(1000, 314);
+    let session = upload(&rig, &bytes).await;
+    faults.fail(Call::Copy, When::Always, Fault::NotFound);
+    for _ in 0..3 {
+        let put_off = rig.complete(&session).await;
+        assert!(
+            matches!(put_off, Err(EngineError::Unavailable { .. })),
+            "{put_off:?}"
+        );
+        rig.clock.advance(Duration::from_mins(2));
+    }
+    faults.heal();
+    rig.expect_whole(&session, &bytes).await;
+}
+
+#[tokio::test]
+async fn exact_bytes_an_object_that_the_store_lost_is_brought_again() {
+    for len in [1000, 6 * MIB] {
+        for (rig, _) in both().await {
+            let bytes = noise(len, 315);
+            let first = upload(&rig, &bytes).await;
+            let object = rig.expect_whole(&first, &bytes).await;
+            rig.store.delete(&object.key).await.unwrap();
+            let second = upload(&rig, &bytes).await;
+            assert_eq!(rig.expect_whole(&second, &bytes).await, object);
+            rig.expect_whole(&first, &bytes).await;
+            assert_eq!(stored_keys(&rig), [hex_of(&bytes)]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_removal_that_failed_is_made_up_for_by_who_waits() {
+    for (rig, faults) in both().await {
+        let bytes = noise(1000, 316);
+        let first = upload(&rig, &bytes).await;
+        rig.expect_whole(&first, &bytes).await;
+        faults.fail(Call::Delete, When::Next(1), Fault::Unavailable);
+        terminate(&rig, &first).await;
+        rig.clock.advance(Duration::from_mins(4));
+        let second = upload(&rig, &bytes).await;
+        assert_eq!(rig.expect_whole(&second, &bytes).await.first, second.id);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_to_where_it_was_on_its_way() {
+    for (rig, faults) in both().await {
+        let bytes = noise(1000, 317);
+        let session = upload(&rig, &bytes).await;
+        let (call, nth) = bringing(&rig);
+        faults.fail(call, When::Nth(nth), Fault::LostAnswer);
+        assert!(rig.complete(&session).await.is_err());
+        let Rig {
+            engine,
+            clock,
+            ground,
+            ..
+        } = rig;
+        let mut settings = engine.settings().clone();
+        drop(engine);
+        settings.key_template = "other/{sha256}".parse().unwrap();
+        let store = ground.store().await;
+        let rig = ground.rig_at(store, settings, clock);
+        rig.engine.recover(true).await.unwrap();
+        rig.expect_whole(&session, &bytes).await;
+        assert_eq!(stored_keys(&rig), [hex_of(&bytes)]);
+        let next = upload(&rig, &noise(1000, 318)).await;
+        let object = rig.expect_whole(&next, &noise(1000, 318)).await;
+        assert!(object.key.as_str().starts_with("other/"));
+    }
 }
