@@ -4,17 +4,14 @@
 //! `digest`); others are passed over. The file's bytes are passed on as they come, and their end is told only when
 //! the form's own end has been seen and no second file came: until then the file does not count.
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, stream};
+use futures_util::{StreamExt as _, stream};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use multer::{Field, Multipart};
 
+use super::feed::Feed;
 use super::parse::{Asked, MAX_FORM_BYTES, Told};
 use crate::api::error::Problem;
 use crate::engine::{Body, BodyError};
@@ -24,7 +21,7 @@ const MAX_VALUE_BYTES: usize = 4 << 10;
 
 /// What is wrong with a form.
 #[derive(Debug, thiserror::Error)]
-enum FormError {
+pub(super) enum FormError {
     #[error("the form has no file: one of its parts has to have a filename")]
     NoFile,
     #[error("the form has a second file; one is taken at a time")]
@@ -89,15 +86,10 @@ pub(super) async fn find_file(
 }
 
 async fn open(told: &mut Told, body: Body, boundary: String) -> Result<Body, Problem> {
-    let allowance = Allowance::default();
-    let metered = Metered {
-        body,
-        allowance: allowance.clone(),
-        paused: false,
-    };
-    let mut form = Multipart::new(metered, boundary);
+    let feed = Feed::default();
+    let mut form = Multipart::new(feed.of(body), boundary);
     loop {
-        let field = form.next_field().await.map_err(FormError::from)?;
+        let field = next_field(&feed, &mut form).await?;
         let mut field = field.ok_or(FormError::NoFile)?;
         if is_file(&field)? {
             let content_type = field
@@ -105,11 +97,11 @@ async fn open(told: &mut Told, body: Body, boundary: String) -> Result<Body, Pro
                 .get(CONTENT_TYPE)
                 .and_then(|name| name.to_str().ok());
             told.take_part(field.file_name().unwrap_or_default(), content_type)?;
-            allowance.lift();
-            return Ok(bytes_of(form, field, allowance));
+            feed.begin_file();
+            return Ok(bytes_of(feed, form, field));
         }
         if let Some(name) = known(&field) {
-            let value = value(&mut field, name).await?;
+            let value = value(&feed, &mut field, name).await?;
             told.take(name, &value)?;
         }
     }
@@ -131,9 +123,25 @@ fn is_file(field: &Field<'_>) -> Result<bool, FormError> {
     Ok(field.file_name().is_some_and(|name| !name.is_empty()))
 }
 
-async fn value(field: &mut Field<'_>, name: &'static str) -> Result<String, FormError> {
+async fn next_field(
+    feed: &Feed,
+    form: &mut Multipart<'static>,
+) -> Result<Option<Field<'static>>, FormError> {
+    Ok(feed.ask(|cx| form.poll_next_field(cx)).await?)
+}
+
+async fn chunk(feed: &Feed, field: &mut Field<'_>) -> Result<Option<Bytes>, FormError> {
+    let chunk = feed.ask(|cx| field.poll_next_unpin(cx)).await;
+    Ok(chunk.transpose()?)
+}
+
+async fn value(
+    feed: &Feed,
+    field: &mut Field<'_>,
+    name: &'static str,
+) -> Result<String, FormError> {
     let mut value = Vec::new();
-    while let Some(bytes) = field.chunk().await? {
+    while let Some(bytes) = chunk(feed, field).await? {
         value.extend_from_slice(&bytes);
         if value.len() > MAX_VALUE_BYTES {
             return Err(FormError::BadValue(name));
@@ -143,24 +151,25 @@ async fn value(field: &mut Field<'_>, name: &'static str) -> Result<String, Form
 }
 
 /// The bytes of the file; then the rest of the form, of which nothing is passed on.
-fn bytes_of(form: Multipart<'static>, file: Field<'static>, allowance: Allowance) -> Body {
-    let state = Some((form, file, allowance));
+fn bytes_of(feed: Feed, form: Multipart<'static>, file: Field<'static>) -> Body {
+    let state = Some((feed, form, file));
     Box::pin(stream::try_unfold(state, async |state| {
-        let Some((form, mut file, allowance)) = state else {
+        let Some((feed, form, mut file)) = state else {
             return Ok(None);
         };
-        if let Some(bytes) = file.chunk().await.map_err(FormError::from)? {
-            return Ok(Some((bytes, Some((form, file, allowance)))));
+        if let Some(bytes) = chunk(&feed, &mut file).await? {
+            feed.count_file(&bytes);
+            return Ok(Some((bytes, Some((feed, form, file)))));
         }
         drop(file);
-        allowance.renew();
-        see_the_end(form).await?;
+        feed.end_file();
+        see_the_end(&feed, form).await?;
         Ok(None)
     }))
 }
 
-async fn see_the_end(mut form: Multipart<'static>) -> Result<(), FormError> {
-    while let Some(field) = form.next_field().await? {
+async fn see_the_end(feed: &Feed, mut form: Multipart<'static>) -> Result<(), FormError> {
+    while let Some(field) = next_field(feed, &mut form).await? {
         if is_file(&field)? {
             return Err(FormError::SecondFile);
         }
@@ -169,66 +178,6 @@ async fn see_the_end(mut form: Multipart<'static>) -> Result<(), FormError> {
         }
     }
     Ok(())
-}
-
-/// How many bytes of a form may still come that are not its file's.
-#[derive(Debug, Clone)]
-struct Allowance(Arc<AtomicU64>);
-
-impl Default for Allowance {
-    fn default() -> Self {
-        Self(Arc::new(AtomicU64::new(MAX_FORM_BYTES)))
-    }
-}
-
-impl Allowance {
-    fn lift(&self) {
-        self.0.store(u64::MAX, Ordering::Relaxed);
-    }
-
-    fn renew(&self) {
-        self.0.store(MAX_FORM_BYTES, Ordering::Relaxed);
-    }
-
-    fn spend(&self, bytes: usize) {
-        let left = self.0.load(Ordering::Relaxed);
-        self.0
-            .store(left.saturating_sub(bytes as u64), Ordering::Relaxed);
-    }
-
-    fn is_spent(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
-    }
-}
-
-/// The body as the parser gets it. It takes all that there is into a buffer of its own and looks for an end in that, however
-/// far it is, so it is given a frame at a time, and outside of the file only so many bytes.
-struct Metered {
-    body: Body,
-    allowance: Allowance,
-    paused: bool,
-}
-
-impl Stream for Metered {
-    type Item = Result<Bytes, FormError>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        if std::mem::take(&mut this.paused) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        if this.allowance.is_spent() {
-            return Poll::Ready(Some(Err(FormError::TooMuch)));
-        }
-        let item = ready!(this.body.as_mut().poll_next(cx));
-        Poll::Ready(item.map(|frame| {
-            let frame = frame.map_err(FormError::Body)?;
-            this.allowance.spend(frame.len());
-            this.paused = true;
-            Ok(frame)
-        }))
-    }
 }
 
 #[cfg(test)]

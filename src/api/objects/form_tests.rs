@@ -1,4 +1,6 @@
-use futures_util::StreamExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
@@ -118,32 +120,115 @@ async fn a_cut_is_told_as_one() {
     }
 }
 
-/// A source that has as much as anybody wants, and counts what was taken.
-fn endless(head: &str, filler: u8, taken: &Arc<AtomicU64>) -> Body {
-    let head = Bytes::copy_from_slice(head.as_bytes());
-    let more = Bytes::from(vec![filler; 8192]);
+fn most() -> usize {
+    usize::try_from(MAX_FORM_BYTES).expect("little")
+}
+
+/// A source that has more than anybody wants, and counts what was taken.
+fn endless(head: &str, more: &str, frame: usize, taken: &Arc<AtomicU64>) -> Body {
+    let enough = 4 * most();
+    let form = head.to_owned() + &more.repeat(enough / more.len());
     let taken = Arc::clone(taken);
-    let frames = stream::once(std::future::ready(head)).chain(stream::repeat(more));
-    Box::pin(frames.map(move |frame| {
+    let frames = body_of(form.as_bytes(), frame).inspect(move |frame| {
+        let frame = frame.as_ref().expect("sound");
         taken.fetch_add(frame.len() as u64, Ordering::SeqCst);
-        Ok(frame)
-    }))
+    });
+    // Where there is no limit, this is what is met.
+    let never = || Err(BodyError::Cut("nobody stopped before".into()));
+    Box::pin(frames.chain(stream::once(async move { never() })))
 }
 
 /// The parser keeps what it looks for an end in: before the first part, in the head of a part, and after the file.
 #[tokio::test]
 async fn bounded_what_is_read_of_a_form_that_has_no_file() {
-    let head = "--x\r\nContent-Disposition: form-data; name=\"f\r\nX: ";
-    let after = format!("{FILE}\r\n{head}");
+    let head = "--x\r\nContent-Disposition: form-data; name=\"f\"\r\nX: ";
+    let padding = "--x ";
     let skipped = "--x\r\nContent-Disposition: form-data; name=\"f\"\r\n\r\n";
-    for begin in ["", head, &after, skipped] {
-        let taken = Arc::default();
-        let endless = read(endless(begin, b'a', &taken)).await;
-        let why = endless.expect_err("refused");
-        assert_eq!(why, "beside its file the form may have 65536 bytes");
-        let taken = taken.load(Ordering::SeqCst);
-        assert!(taken < MAX_FORM_BYTES + 10_000, "{taken}");
+    let small = field("f", "1");
+    let none = "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"\"\r\n\r\n\r\n";
+    let forms = [
+        ("", "a"),
+        (head, "a"),
+        (padding, " "),
+        (skipped, "a"),
+        (skipped, "\r\n"),
+        ("", &small),
+        ("", none),
+    ];
+    for before in ["", &format!("{FILE}\r\n")] {
+        for (begin, more) in forms {
+            if begin.is_empty() && more == "a" && !before.is_empty() {
+                // That is no preamble, but more of the file.
+                continue;
+            }
+            let begin = format!("{before}{begin}");
+            for frame in [1000, 8192, 16 << 10, 100_000] {
+                let taken = Arc::default();
+                let why = read(endless(&begin, more, frame, &taken)).await;
+                let why = why.expect_err("refused");
+                assert_eq!(
+                    why, "beside its file the form may have 65536 bytes",
+                    "{begin:?} {more:?} in {frame}"
+                );
+                let taken = taken.load(Ordering::SeqCst);
+                let most = MAX_FORM_BYTES + (FILE.len() + frame) as u64;
+                assert!(taken < most, "{begin:?} {more:?} in {frame}: {taken}");
+            }
+        }
     }
+}
+
+/// How much of the file is in the frames that its parser is given with what comes before is no part of the limit.
+#[tokio::test]
+async fn exact_bytes_whatever_of_the_file_comes_with_its_head() {
+    let content = vec![b'c'; 100_000];
+    let fields = [
+        field("album", "1"),
+        field("size", "100000"),
+        field("filename", "b.txt"),
+        field("digest", "crc32c:00000001"),
+    ];
+    let head = FILE.strip_suffix("hello\r\n--\r\nworld").expect("a file");
+    for fields in [&fields[..0], &fields[1..2], &fields] {
+        let before = fields.concat() + head;
+        let form = [before.as_bytes(), &content, b"\r\n--x--\r\n"].concat();
+        for frame in [1000, 16 << 10, most(), 128 << 10] {
+            let (_, bytes) = read(body_of(&form, frame)).await.expect("a file");
+            assert!(bytes == content);
+        }
+    }
+}
+
+/// The limit is met to the byte, however the form is cut.
+#[tokio::test]
+async fn bounded_what_comes_before_the_file_to_the_byte() {
+    let head = &FILE[..FILE.find("hello").expect("a file")];
+    let end = "\r\n--x--";
+    let most = most() - head.len() - end.len();
+    for frame in [7, 16 << 10, 128 << 10] {
+        let form = |preamble: usize| format!("{}{FILE}{end}", "a".repeat(preamble));
+        let whole = read(body_of(form(most).as_bytes(), frame)).await;
+        assert_eq!(whole.expect("a file").1, b"hello\r\n--\r\nworld");
+        let more = form(most + end.len() + 1);
+        let more = read(body_of(more.as_bytes(), frame)).await;
+        let why = more.expect_err("refused");
+        assert_eq!(why, "beside its file the form may have 65536 bytes");
+    }
+}
+
+/// A frame is asked for only by a parser that has not enough: nothing piles up over a form's many parts.
+#[tokio::test]
+async fn bounded_nothing_is_read_ahead_of_the_fields() {
+    let fields = field("f", "1").repeat(100);
+    let form = format!("{fields}{FILE}");
+    let taken = Arc::new(AtomicU64::new(0));
+    let body = endless(&form, "b", 8192, &taken);
+    let mut asked = asked();
+    let within = Duration::from_mins(1);
+    let found = find_file(&mut asked, body, "x".to_owned(), within).await;
+    assert!(found.is_ok());
+    let most = (form.len() + 8192) as u64;
+    assert!(taken.load(Ordering::SeqCst) < most);
 }
 
 /// A frame is taken only when the one before has been passed on.
@@ -151,14 +236,14 @@ async fn bounded_what_is_read_of_a_form_that_has_no_file() {
 async fn bounded_the_file_is_not_read_ahead() {
     let taken = Arc::new(AtomicU64::new(0));
     let mut asked = asked();
-    let body = endless(FILE, b'b', &taken);
+    let body = endless(FILE, "b", 8192, &taken);
     let within = Duration::from_mins(1);
     let found = find_file(&mut asked, body, "x".to_owned(), within).await;
     let mut file = found.expect("a file");
     let mut passed = FILE.len() as u64;
-    for _ in 0..200 {
+    for _ in 0..30 {
         passed += file.next().await.expect("endless").expect("sound").len() as u64;
-        assert!(taken.load(Ordering::SeqCst) <= passed + 2 * 8192);
+        assert!(taken.load(Ordering::SeqCst) <= passed + 8192);
     }
 }
 

@@ -1,13 +1,15 @@
 //! A file in one request, and objects by their content.
 //!
 //! `POST /v1/objects` brings a file, raw or as a form.
-//! `parse` turns a request into commands, `form` finds the file in a form, the engine carries the commands out (`take`),
+//! `parse` turns a request into commands, `form` finds the file in a form (`feed`: a
+//! frame at a time), the engine carries the commands out (`take`),
 //! `render` turns the outcome into an answer. An upload of the engine is made for the file, and what came of it when the
 //! request has not worked out is removed at once: nobody could go on with it.
 //!
 //! `GET /v1/objects/sha256/{hex}` reads an object that is addressed by its content: whoever knows the address may read it, and what
 //! is there never changes. Objects under other keys are not found so.
 
+mod feed;
 mod form;
 mod parse;
 mod render;

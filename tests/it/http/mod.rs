@@ -14,6 +14,7 @@ mod http2;
 mod limits;
 mod metrics;
 mod objects;
+mod objects_forms;
 mod refusals;
 mod s3_plugin;
 mod secrets;

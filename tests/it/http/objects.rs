@@ -11,16 +11,16 @@ use crate::support::http::{Answer, Connection};
 use crate::support::rig::{Ground, MIB, noise};
 use crate::support::server::{Server, Upload, both, uploaded};
 
-const BASE: &str = "/v1/objects";
+pub(super) const BASE: &str = "/v1/objects";
 /// Several cells and a bit.
 const LARGE: u64 = 12 * MIB + 7;
 
-fn sha256(bytes: &[u8]) -> String {
+pub(super) fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
 /// What a form has around its file: what comes before, and what comes after.
-fn around(fields: &[(&str, &str)], filename: &str) -> (String, String) {
+pub(super) fn around(fields: &[(&str, &str)], filename: &str) -> (String, String) {
     let field = |(name, value): &(&str, &str)| {
         format!("--frontier\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
     };
@@ -32,15 +32,15 @@ fn around(fields: &[(&str, &str)], filename: &str) -> (String, String) {
     (before, "\r\n--frontier--\r\n".to_owned())
 }
 
-fn form(fields: &[(&str, &str)], filename: &str, file: &[u8]) -> Vec<u8> {
+pub(super) fn form(fields: &[(&str, &str)], filename: &str, file: &[u8]) -> Vec<u8> {
     let (before, after) = around(fields, filename);
     [before.as_bytes(), file, after.as_bytes()].concat()
 }
 
-const FORM: (&str, &str) = ("Content-Type", "multipart/form-data; boundary=frontier");
+pub(super) const FORM: (&str, &str) = ("Content-Type", "multipart/form-data; boundary=frontier");
 
 /// A connection on which the head of a request with a chunked body was sent.
-async fn begin(server: &Server, path: &str, fields: &[(&str, &str)]) -> Connection {
+pub(super) async fn begin(server: &Server, path: &str, fields: &[(&str, &str)]) -> Connection {
     let mut connection = server.connect().await;
     let mut fields = fields.to_vec();
     fields.push(("Transfer-Encoding", "chunked"));
@@ -62,7 +62,7 @@ async fn post_coded(server: &Server, path: &str, fields: &[(&str, &str)], body: 
 }
 
 /// The object of an answer, which is read back with the key that came with it.
-async fn expect_object(server: &Server, answer: &Answer, bytes: &[u8]) -> Value {
+pub(super) async fn expect_object(server: &Server, answer: &Answer, bytes: &[u8]) -> Value {
     let object = answer.expect(201).json()["object"].clone();
     assert_eq!(object["size"], bytes.len());
     assert_eq!(object["digest"]["sha-256"], sha256(bytes));
@@ -91,13 +91,13 @@ async fn open_uploads(server: &Server) -> u64 {
 }
 
 /// Whatever was sent, there is no trace of it.
-async fn expect_nothing(server: &Server) {
+pub(super) async fn expect_nothing(server: &Server) {
     assert_eq!(open_uploads(server).await, 0);
     assert_eq!(server.stored_files(), [""; 0]);
 }
 
 /// The same of a request that got no answer: cleaning up may take its time.
-async fn soon_nothing(server: &Server) {
+pub(super) async fn soon_nothing(server: &Server) {
     for _ in 0..1000 {
         if open_uploads(server).await == 0 && server.stored_files().is_empty() {
             return;
