@@ -239,9 +239,9 @@ impl S3Store {
             outcome: match put {
                 Err(StoreError::Taken) => Outcome::Works(String::new()),
                 Ok(_) => Outcome::Without(
-                    "the store ignores the condition; only keys with an upload's {id} are safe, as in store.key = \"{id}\"".into(),
+                    "the store ignores the condition; where store.key has {sha256} and no {id}, nobody else may write under store.s3.prefix".into(),
                 ),
-                Err(error) => Outcome::Without(format!("{error}; keep {{id}} in store.key")),
+                Err(error) => Outcome::Without(format!("{error}; where store.key has {{sha256}} and no {{id}}, nobody else may write under store.s3.prefix")),
             },
         }
     }
