@@ -9,7 +9,7 @@ use super::settle::blocking;
 use super::{Complete, Completion, EngineError, Inner, Result};
 use crate::catalog::{Aborted, Intent, IntentKind};
 use crate::model::digest::Digests;
-use crate::model::upload::{Role, Snapshot};
+use crate::model::upload::{Protocol, Role, Snapshot};
 use crate::model::{StoreKey, Upload, UploadId, UploadKey, UploadState};
 use crate::store::{Shape, StoreError};
 
@@ -56,6 +56,10 @@ impl Inner {
     pub(super) async fn terminate(self: &Arc<Self>, id: UploadId, key: &UploadKey) -> Result<()> {
         loop {
             match self.open(id, key).await? {
+                // Its handle is in the link to its content, which pages hand on.
+                Opened::Ended(upload) if upload.protocol == Protocol::S3 => {
+                    return Err(EngineError::NotFound);
+                }
                 Opened::Ended(upload) => return self.terminate_ended(&upload).await,
                 Opened::Live(live)
                     if matches!(

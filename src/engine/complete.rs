@@ -375,6 +375,16 @@ impl Inner {
                 self.put_together(live, upload, receipts, length).await?
             }
         };
+        // Whoever has a URL could have put something else with the same tag.
+        let replaceable = {
+            let state = live.state();
+            state.put_together || !state.held.is_empty()
+        };
+        if let Some(digests) = known.as_ref().filter(|_| replaceable) {
+            let found = self.read_back(live, upload, length).await?;
+            self.compare(live, digests, &found).await?;
+            stored.verified = true;
+        }
         let (digests, verified) = if let Some(digests) = known {
             (digests, Verified::Stream)
         } else {

@@ -128,6 +128,12 @@ impl Inner {
             .open_parts(live.id, live.epoch(), numbers, until)
             .await
             .map_err(|error| live.catalog_failed(error))?;
+        // Whoever asks is about to send.
+        let change = Change {
+            alive: true,
+            ..Change::default()
+        };
+        live.commit(self, change).await?;
         let of = if mixes {
             MadeOf::Parts
         } else {
@@ -297,7 +303,16 @@ impl Inner {
                 "the store has part {number} with another etag"
             )));
         }
-        if self.receive(&live, &[part]).await? == 0 && !is_received(&live, cell.range) {
+        // A client that hangs up meanwhile does not leave the memory behind the catalog.
+        let received = {
+            let (engine, live) = (Arc::clone(self), Arc::clone(&live));
+            self.tasks
+                .spawn(async move { engine.receive(&live, &[part]).await })
+        };
+        let received = received
+            .await
+            .unwrap_or_else(|error| Err(EngineError::Internal(error.into())));
+        if received? == 0 && !is_received(&live, cell.range) {
             return Err(partly_here(number));
         }
         self.kick_settling(&live);
@@ -345,7 +360,11 @@ impl Inner {
                 flight::check_gone(self, live, parts, &upload, error).await?;
                 Ok(Vec::new())
             }
-            found => Ok(found?),
+            found => {
+                let found = found?;
+                live.state().missing_since = None;
+                Ok(found)
+            }
         }
     }
 

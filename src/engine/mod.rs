@@ -515,7 +515,8 @@ impl Engine {
     }
 
     /// Ends an upload whatever its state; also a completed one, whose object goes too unless `uploads.delete_completed` is
-    /// off. Waits for one that is being completed. `Gone` if it was ended before.
+    /// off. Waits for one that is being completed. `Gone` if it was ended before. `NotFound` for a completed one of the S3 plugin:
+    /// what opens it is in the link to its content.
     pub async fn terminate(&self, id: UploadId, key: &UploadKey) -> Result<()> {
         self.inner.terminate(id, key).await.map_err(come_back)
     }

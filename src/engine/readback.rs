@@ -32,7 +32,12 @@ impl Inner {
     }
 
     /// Reads the whole object for its digests. One that is not there, or not what was sent, is tried again, or lost.
-    async fn read_back(&self, live: &Live, upload: &Upload, length: Length) -> Result<Digests> {
+    pub(super) async fn read_back(
+        &self,
+        live: &Live,
+        upload: &Upload,
+        length: Length,
+    ) -> Result<Digests> {
         let seams = if upload.role == Role::Final {
             let sources = self.catalog.sources(upload.id).await;
             Seams::of(&sources.map_err(|error| live.catalog_failed(error))?)

@@ -197,8 +197,7 @@ impl S3 {
         loop {
             match self.engine.complete_with(complete.clone()).await? {
                 Completion::Done { object, .. } => return Ok(object),
-                // It has waited for as long as a completion is waited for.
-                Completion::Working { .. } => {}
+                Completion::Working { retry_after } => tokio::time::sleep(retry_after).await,
             }
         }
     }

@@ -13,7 +13,7 @@ use super::super::{EngineError, Inner, Result, Verify};
 use super::PAGE;
 use crate::model::digest::Digests;
 use crate::model::upload::StoreUploadId;
-use crate::model::{Cell, Digest, DigestAlgorithm, Length, PartNumber, PartReceipt, Upload};
+use crate::model::{Cell, Digest, DigestAlgorithm, Length, PartNumber, PartReceipt, Plan, Upload};
 use crate::store::direct::FoundPart;
 use crate::store::{self, Parts, Payload, StoreError, Stored};
 
@@ -90,7 +90,8 @@ impl Inner {
         live: &Arc<Live>,
         receipts: &mut [PartReceipt],
     ) -> Result<bool> {
-        if live.state().snapshot.direct.is_empty() {
+        // Of an adopted grid the client has named the tags: it completes with these or not at all.
+        if live.state().snapshot.direct.is_empty() || live.plan == Plan::Adopted {
             return Ok(false);
         }
         let found = self.all_parts(live).await?;
@@ -103,7 +104,12 @@ impl Inner {
             if part.etag == receipt.etag {
                 continue;
             }
-            if live.state().held.remove(&number).is_some() {
+            let is_held = live.state().held.contains_key(&number);
+            if is_held {
+                let Some(_reserved) = flight::Reserved::take(live, number) else {
+                    continue;
+                };
+                live.state().held.remove(&number);
                 tracing::warn!(upload = %live.id, part = %number, "a part was replaced by its URL; it is put again");
                 let cell = Cell {
                     number,

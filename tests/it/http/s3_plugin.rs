@@ -128,6 +128,19 @@ async fn exact_bytes_of_a_file_that_the_plugin_cuts() {
     assert_eq!(content.header("content-type"), Some("image/png"));
     let again = complete(&server, &upload, &parts).await.expect(200).json();
     assert_eq!(again, completed);
+    // Whoever has the link to the content can read it and no more.
+    let tus = [("Tus-Resumable", "1.0.0")];
+    for (below, fields) in [("/files", &tus[..]), ("/resumable", &[])] {
+        let path = format!("{below}/{}", upload.id);
+        let ended = server.call("DELETE", &path, fields, b"").await;
+        ended.expect(404);
+    }
+    server
+        .call("DELETE", &upload.path(""), &[], b"")
+        .await
+        .expect(409);
+    let content = server.get(path_of(&server, &completed["location"])).await;
+    assert_eq!(content.expect(200).body, bytes);
     assert_eq!(server.s3_server().backend().open_uploads(), []);
 }
 

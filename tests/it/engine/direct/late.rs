@@ -58,6 +58,8 @@ async fn never_back_a_put_between_putting_and_finishing_shows() {
     let done = completing.await.unwrap();
     assert!(matches!(done, Ok(Completion::Done { .. })), "{done:?}");
     assert_eq!(client.faults.count(Call::Finish), 2);
+    // Tags alone do not prove that it holds what was acknowledged.
+    assert_eq!(client.faults.count(Call::Read), 1);
     client.rig.expect_whole(&session, &bytes).await;
 }
 
