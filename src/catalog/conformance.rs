@@ -78,6 +78,7 @@ macro_rules! suite {
             concat: parts_are_not_purged_before_they_are_discarded,
             concat: a_terminated_upload_leaves_its_object_to_be_deleted,
             concat: only_what_has_an_end_to_undo_is_terminated,
+            direct: an_upload_is_staged_before_anything_is_announced,
             direct: a_later_url_for_a_part_is_good_for_longer,
             direct: urls_are_forgotten_when_they_are_closed,
             direct: urls_are_forgotten_when_the_upload_ends,

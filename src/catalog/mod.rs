@@ -271,6 +271,10 @@ pub trait Catalog: Send + Sync + 'static {
     /// has not ended, else `Stale`.
     async fn announce(&self, intent: Intent, epoch: Epoch) -> Result<()>;
 
+    /// An upload is to be brought together under this key. Starts from the writer's epoch in a state that takes bytes, with nothing
+    /// announced, else `Stale`. Repeatable.
+    async fn stage(&self, id: UploadId, epoch: Epoch, key: StoreKey) -> Result<()>;
+
     /// Fills in what the store called the multipart upload that was announced, in the intent and in the upload, and whether
     /// it was begun without checksums. Starts from the writer's epoch in a state that has not ended, with the announcement
     /// there, else `Stale`. Repeated with another id, it is replaced.

@@ -115,7 +115,7 @@ impl Inner {
     ) -> Result<()> {
         flight::announce_object(self, live).await?;
         let (payload, about) = (self.payload(sources, piece), flight::about(live));
-        let put = parts.put(&live.store_key, payload, &about).await;
+        let put = parts.put(&live.store_key(), payload, &about).await;
         let put = self.or_source_missing(live, sources, piece, put).await?;
         let Put { etag, checksum } = self.or_missing(live, put).await?;
         live.made(PartReceipt {
@@ -135,7 +135,7 @@ impl Inner {
         sources: &[Source],
         piece: &Piece,
     ) -> Result<()> {
-        let (key, number, range) = (&live.store_key, piece.number, piece.range);
+        let (key, number, range) = (&live.store_key(), piece.number, piece.range);
         let copied = match piece.copied() {
             Some(slice) => {
                 let from = (!slice.whole).then_some(slice.range);

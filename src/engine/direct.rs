@@ -146,7 +146,7 @@ impl Inner {
         let mut signed = Vec::with_capacity(cells.len());
         for cell in cells {
             let place = PartPlace {
-                key: &live.store_key,
+                key: &live.store_key(),
                 upload: &upload,
                 number: cell.number,
             };
@@ -353,7 +353,7 @@ impl Inner {
             return Ok(Vec::new());
         };
         match direct
-            .parts_of(&live.store_key, &upload, after, limit)
+            .parts_of(&live.store_key(), &upload, after, limit)
             .await
         {
             Err(error @ StoreError::NotFound) => {

@@ -16,7 +16,7 @@ use super::settle::blocking;
 use super::{EngineError, Inner, Result};
 use crate::catalog::{Intent, IntentKind};
 use crate::model::upload::StoreUploadId;
-use crate::model::{ByteRange, Cell, PartNumber, PartReceipt};
+use crate::model::{ByteRange, Cell, PartNumber, PartReceipt, StoreKey};
 use crate::store::{self, About, MadeOf, Parts, Payload, Put, Shape, StoreError};
 
 /// A cell on its way; it ends with a [`Landing`]. Dropping it lets the flight go on alone.
@@ -166,7 +166,7 @@ pub(super) async fn put_cell(
         .is_some_and(|length| cell.range.start() == 0 && cell.range.end() == length.get());
     if whole && live.store_upload_id().is_none() {
         announce_object(engine, live).await?;
-        let Put { etag, checksum } = parts.put(&live.store_key, payload, &about(live)).await?;
+        let Put { etag, checksum } = parts.put(&live.store_key(), payload, &about(live)).await?;
         return Ok(PartReceipt {
             number: cell.number,
             range: cell.range,
@@ -174,7 +174,7 @@ pub(super) async fn put_cell(
             checksum,
         });
     }
-    let key = &live.store_key;
+    let key = &live.store_key();
     let of = to_be_made_of(engine, live).await?;
     let mut id = begin(engine, live, parts, of).await?;
     let (number, range) = (cell.number, cell.range);
@@ -204,7 +204,7 @@ pub(super) async fn check_gone(
     id: &StoreUploadId,
     error: StoreError,
 ) -> Result<()> {
-    let listed = parts.multipart_of(&live.store_key).await?;
+    let listed = parts.multipart_of(&live.store_key()).await?;
     if listed.iter().any(|found| found.id == *id) {
         let why = "the store does not find a multipart upload that it lists";
         return Err(StoreError::Unavailable(why.into()).into());
@@ -237,7 +237,7 @@ async fn announce(engine: &Inner, live: &Live, kind: IntentKind) -> Result<()> {
     let intent = Intent {
         upload: live.id,
         kind,
-        key: live.store_key.clone(),
+        key: live.store_key(),
         store_upload_id: None,
         created_at: now,
     };
@@ -262,20 +262,19 @@ pub(super) async fn begin(
     if live.state().lost {
         return Err(EngineError::Displaced);
     }
-    let announced = engine
-        .catalog
-        .intents(live.id)
-        .await?
-        .iter()
-        .any(|intent| intent.kind == IntentKind::Multipart);
+    let intents = engine.catalog.intents(live.id).await?;
+    let announced = (intents.iter()).any(|intent| intent.kind == IntentKind::Multipart);
+    if intents.is_empty() && !live.state().snapshot.direct.is_empty() {
+        stage(engine, live).await?;
+    }
     // First of all, since it tells whether the upload is still ours.
     announce(engine, live, IntentKind::Multipart).await?;
     if announced {
-        for stray in parts.multipart_of(&live.store_key).await? {
-            parts.abort(&live.store_key, &stray.id).await?;
+        for stray in parts.multipart_of(&live.store_key()).await? {
+            parts.abort(&live.store_key(), &stray.id).await?;
         }
     }
-    let id = parts.begin(&live.store_key, &about(live), of).await?;
+    let id = parts.begin(&live.store_key(), &about(live), of).await?;
     engine
         .catalog
         .name_multipart(live.id, live.epoch(), id.clone(), of == MadeOf::Unchecked)
@@ -286,6 +285,19 @@ pub(super) async fn begin(
     state.snapshot.upload.unchecked = of == MadeOf::Unchecked;
     drop(state);
     Ok(id)
+}
+
+/// An upload that parts may come to past the server is brought together under a staged key, and has its own only when it is known
+/// to be what was declared.
+async fn stage(engine: &Inner, live: &Live) -> Result<()> {
+    let key = StoreKey::staged(live.id);
+    engine
+        .catalog
+        .stage(live.id, live.epoch(), key.clone())
+        .await
+        .map_err(|error| live.catalog_failed(error))?;
+    live.state().snapshot.upload.store_key = key;
+    Ok(())
 }
 
 /// What the upload's multipart upload is to be made of, if it is begun now. Parts that clients put come without a checksum,

@@ -30,7 +30,6 @@ const MANY: usize = 4096;
 pub(super) struct Live {
     pub(super) id: UploadId,
     pub(super) plan: Plan,
-    pub(super) store_key: StoreKey,
     pub(super) created_at: Timestamp,
     key_hash: KeyHash,
     state: Mutex<State>,
@@ -117,7 +116,6 @@ impl Live {
         Self {
             id: upload.id,
             plan: upload.plan,
-            store_key: upload.store_key.clone(),
             created_at: upload.created_at,
             key_hash: upload.key_hash,
             beginning: tokio::sync::Mutex::default(),
@@ -173,6 +171,11 @@ impl Live {
 
     pub(super) fn expires_at(&self) -> Timestamp {
         self.state().snapshot.upload.expires_at
+    }
+
+    /// The key that its bytes are brought together under.
+    pub(super) fn store_key(&self) -> StoreKey {
+        self.state().snapshot.upload.store_key.clone()
     }
 
     pub(super) fn store_upload_id(&self) -> Option<StoreUploadId> {

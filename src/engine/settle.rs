@@ -56,6 +56,11 @@ impl Inner {
                         // Somebody else is at it just now.
                         tokio::time::sleep(LOOK_AGAIN).await;
                     }
+                    // It has ended, or is another process's.
+                    Err(EngineError::Displaced) => {
+                        live.state().settling = false;
+                        break;
+                    }
                     Err(error) => {
                         live.state().settling = false;
                         tracing::warn!(upload = %live.id, %error, "settling waits for the store");

@@ -1,6 +1,22 @@
 //! Until when URLs of parts may be good.
 
 use super::*;
+
+pub(crate) async fn an_upload_is_staged_before_anything_is_announced(catalog: Shared) {
+    let key: crate::model::StoreKey = "elsewhere".parse().expect("a safe key");
+    let upload = pending(&catalog).await;
+    let stage = |epoch| catalog.stage(upload.id, epoch, key.clone());
+    assert_stale(stage(Epoch(2)).await);
+    for _ in 0..2 {
+        stage(FIRST).await.expect("staged");
+        assert_eq!(load(&catalog, upload.id).await.upload.store_key, key);
+    }
+    let announced = intent(upload.id, IntentKind::Multipart);
+    catalog.announce(announced, FIRST).await.expect("announced");
+    assert_stale(stage(FIRST).await);
+    let later = assembling(&catalog).await;
+    assert_stale(catalog.stage(later.id, FIRST, key.clone()).await);
+}
 use crate::catalog::Idempotency;
 
 const ONE: PartNumber = PartNumber(1);

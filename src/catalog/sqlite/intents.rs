@@ -6,7 +6,7 @@ use super::rows::{kind_name, read_id, read_intent};
 use super::writing::owned;
 use crate::catalog::{CatalogError, Intent, IntentKind, Leftover, Result};
 use crate::model::upload::{Epoch, StoreUploadId};
-use crate::model::{Timestamp, UploadId};
+use crate::model::{StoreKey, Timestamp, UploadId};
 
 pub(super) fn announce(tx: &Connection, intent: &Intent, epoch: Epoch) -> Result<()> {
     owned(tx, intent.upload, epoch)?;
@@ -21,6 +21,22 @@ pub(super) fn announce(tx: &Connection, intent: &Intent, epoch: Epoch) -> Result
         intent.store_upload_id.as_ref().map(|id| &id.0),
         intent.created_at.0,
     ])?;
+    Ok(())
+}
+
+pub(super) fn stage(tx: &Connection, id: UploadId, epoch: Epoch, key: &StoreKey) -> Result<()> {
+    if !owned(tx, id, epoch)?.takes_bytes() {
+        return Err(CatalogError::Stale);
+    }
+    let staged = tx
+        .prepare_cached(
+            "UPDATE upload_sessions SET store_key = ?2
+             WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM intents WHERE upload_id = ?1)",
+        )?
+        .execute(params![id.as_bytes(), key.as_str()])?;
+    if staged == 0 {
+        return Err(CatalogError::Stale);
+    }
     Ok(())
 }
 

@@ -100,6 +100,12 @@ impl Catalog for SqliteCatalog {
             .await
     }
 
+    async fn stage(&self, id: UploadId, epoch: Epoch, key: StoreKey) -> Result<()> {
+        self.writer
+            .run(move |tx| intents::stage(tx, id, epoch, &key))
+            .await
+    }
+
     async fn name_multipart(
         &self,
         id: UploadId,

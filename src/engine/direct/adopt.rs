@@ -63,7 +63,7 @@ impl Inner {
         let mut signed = Vec::with_capacity(numbers.len());
         for number in numbers {
             let place = PartPlace {
-                key: &live.store_key,
+                key: &live.store_key(),
                 upload: &upload,
                 number,
             };

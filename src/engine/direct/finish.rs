@@ -49,11 +49,11 @@ impl Inner {
         let (Some(upload), Some(length)) = (live.store_upload_id(), live.length()) else {
             return Ok(false);
         };
-        let listed = parts.multipart_of(&live.store_key).await?;
+        let listed = parts.multipart_of(&live.store_key()).await?;
         if listed.iter().any(|found| found.id == upload) {
             return Ok(false);
         }
-        let found = self.store.head(&live.store_key).await?;
+        let found = self.store.head(&live.store_key()).await?;
         Ok(found.is_some_and(|found| {
             found.size == length && found.upload.is_none_or(|id| id == live.id)
         }))
@@ -69,7 +69,7 @@ impl Inner {
         length: Length,
     ) -> Result<store::Result<Stored>> {
         for _ in 0..ROUNDS {
-            let key = &live.store_key;
+            let key = &live.store_key();
             match parts.finish(key, upload, &receipts, length).await {
                 Err(error @ StoreError::Changed(_)) => {
                     if !self.renew(live, &mut receipts).await? {
@@ -163,8 +163,8 @@ impl Inner {
         let algorithm = DigestAlgorithm::Crc64Nvme;
         let mut declared = upload.declared.digests.iter();
         // An address is made of the SHA-256.
-        let is_asked_for_more =
-            upload.is_staged() || declared.any(|digest| digest.algorithm() != algorithm);
+        let is_asked_for_more = self.settings.key_template.needs_content()
+            || declared.any(|digest| digest.algorithm() != algorithm);
         let is_direct = !live.state().snapshot.direct.is_empty();
         if self.settings.verify != Verify::StoreChecksum || is_asked_for_more || !is_direct {
             return Ok(None);
