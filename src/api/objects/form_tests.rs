@@ -192,7 +192,7 @@ async fn exact_bytes_whatever_of_the_file_comes_with_its_head() {
     for fields in [&fields[..0], &fields[1..2], &fields] {
         let before = fields.concat() + head;
         let form = [before.as_bytes(), &content, b"\r\n--x--\r\n"].concat();
-        for frame in [1000, 16 << 10, most(), 128 << 10] {
+        for frame in [1, 1000, 16 << 10, most(), 128 << 10] {
             let (_, bytes) = read(body_of(&form, frame)).await.expect("a file");
             assert!(bytes == content);
         }

@@ -10,7 +10,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::catalog::CatalogError;
 use crate::catalog::conformance::{self, assembling, completed, nothing_of, pending, uploading};
-use crate::model::ByteRange;
+use crate::model::upload::Verified;
+use crate::model::{ByteRange, UploadState};
 
 type Shared = Arc<dyn Catalog>;
 
@@ -490,4 +491,54 @@ fn queries_of_many_uploads_go_by_an_index() {
         };
         assert_eq!(plan.iter().find(scans), None, "{sql}\n{text}");
     }
+}
+
+mod embedded {
+    refinery::embed_migrations!("migrations/sqlite");
+}
+
+/// What the first two versions of the schema had, with an upload that was completed and one that was aborted.
+const OF_VERSION_2: &str = "
+    INSERT INTO upload_sessions (id, key_hash, protocol, state, length, plan, epoch, readback, store_key, declared_digests,
+            sequential, metadata, created_at, updated_at, expires_at, ended_at, role)
+        VALUES (x'01900000000070008000000000000001', zeroblob(32), 'tus', 'completed', 10, 'one', 1, 1, 'media/a', '{}', 0, '{}', 1, 1, 9, 2, 'final'),
+               (x'01900000000070008000000000000002', zeroblob(32), 'native', 'aborted', 10, 'one', 2, 0, 'media/b', '{}', 0, '{}', 1, 1, 9, 3, 'whole');
+    INSERT INTO objects (key, upload_id, claimed_at, completed_at, size, digests, etag, verified)
+        VALUES ('media/a', x'01900000000070008000000000000001', 1, 2, 10, '{}', 'tag', 1);
+    INSERT INTO intents (upload_id, kind, key, store_upload_id, created_at, ended)
+        VALUES (x'01900000000070008000000000000002', 'multipart', 'media/b', 'begun', 1, 1);";
+
+#[tokio::test]
+async fn never_back_what_an_older_version_recorded_is_found() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("jumar.db");
+    {
+        let mut older = Connection::open(&path).expect("opened");
+        embedded::migrations::runner()
+            .set_target(refinery::Target::Version(2))
+            .run(&mut older)
+            .expect("migrated");
+        older.execute_batch(OF_VERSION_2).expect("written");
+    }
+    migrate(&path).expect("migrated");
+    let catalog = open(&path);
+    let id = |last| {
+        let mut bytes = *b"\x01\x90\0\0\0\0\x70\0\x80\0\0\0\0\0\0\0";
+        bytes[15] = last;
+        UploadId::from_bytes(bytes)
+    };
+    let completed = catalog.load(id(1)).await.expect("read").expect("there");
+    let UploadState::Completed { object, .. } = completed.upload.state else {
+        panic!("{:?}", completed.upload.state);
+    };
+    assert_eq!((object.key.as_str(), object.first), ("media/a", id(1)));
+    assert_eq!(object.verified, Verified::Readback);
+    assert!(!object.shared && object.store_checked);
+    let left = catalog.leftovers(None, 9).await.expect("read");
+    assert_eq!(left.iter().map(|left| left.id).collect::<Vec<_>>(), [id(2)]);
+    let intents = catalog.intents(id(2)).await.expect("read");
+    assert_eq!(
+        intents[0].store_upload_id,
+        Some(StoreUploadId("begun".to_owned()))
+    );
 }
