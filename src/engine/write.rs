@@ -40,7 +40,7 @@ const FLIGHT_PATIENCE: Duration = Duration::from_secs(10);
 /// A displaced writer takes what has come for so long, and stops when nothing comes for the pause: time for a read of the
 /// socket, not for a client.
 const LAST_BYTES_WITHIN: Duration = Duration::from_millis(300);
-const LAST_BYTES_PAUSE: Duration = Duration::from_millis(50);
+const LAST_BYTES_PAUSE: Duration = Duration::from_millis(10);
 
 /// A writer with its lease, before it has read anything.
 pub(super) struct Writer {

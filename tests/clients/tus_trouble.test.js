@@ -56,7 +56,8 @@ onEveryStore('tus-js-client in trouble', (scenario) => {
     const second = client(bytes, { endpoint: `${proxy.url}/files`, uploadUrl: first.upload.url });
     const done = await second.run();
     await assertStored(server, { url: done.url, id: first.answers[0].id, bytes });
-    assertSentOnce(proxy, bytes);
+    // On a busy machine some of what the kernel had is not read before the newcomer is answered.
+    assertSentOnce(proxy, bytes, 4 * IN_FLIGHT);
     const [asked] = second.answers;
     assert.equal(asked.method, 'HEAD');
     assert.ok(asked.ms < HEAD_WITHIN_MS, `HEAD took ${asked.ms} ms`);
