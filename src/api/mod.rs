@@ -13,6 +13,7 @@ pub mod error;
 pub mod fields;
 pub mod ietf;
 pub mod interim;
+pub mod json;
 pub mod native;
 pub mod object;
 pub mod objects;

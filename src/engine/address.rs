@@ -46,15 +46,22 @@ impl Inner {
         upload: &Upload,
         known: Option<Digests>,
     ) -> Result<(Object, Vec<IntentKind>)> {
-        if let Some(digests) = &known
-            && let Address::Stored(object) = self.claim_address(upload, digests).await?
-            && self.is_there(&object).await?
+        let claimed = match &known {
+            Some(digests) => Some(self.claim_address(upload, digests).await?),
+            None => None,
+        };
+        if let Some(Address::Stored(object)) = &claimed
+            && self.is_there(object).await?
         {
-            return Ok((object, Vec::new()));
+            return Ok((object.clone(), Vec::new()));
         }
         flight::announce_object(self, live).await?;
         let staged = self.make_object(live, upload, known).await?;
-        let address = match self.claim_address(upload, &staged.digests).await? {
+        let claimed = match claimed {
+            Some(claimed) => claimed,
+            None => self.claim_address(upload, &staged.digests).await?,
+        };
+        let address = match claimed {
             Address::Ours(address) => address,
             Address::Stored(object) => {
                 if !self.is_there(&object).await? {

@@ -21,13 +21,13 @@ use super::admit::answer_ended;
 use super::flight;
 use super::live::{Change, Live, Opened, State};
 use super::{Conflict, EngineError, Inner, Result, SignedRequest, Written};
-use crate::model::upload::{Protocol, Role};
+use crate::model::upload::{Protocol, Role, StoreUploadId};
 use crate::model::{
     ByteRange, Cell, Digest, Length, PartNumber, PartReceipt, RangeSet, Timestamp, Upload,
     UploadId, UploadKey, UploadState,
 };
 use crate::store::direct::{Direct, FoundPart, PartPlace};
-use crate::store::{MadeOf, Parts, Shape, StoreError};
+use crate::store::{Parts, Shape, StoreError};
 
 /// How long after its end a URL may still be good. A store's clock may be behind ours, but not by more: it would take none of
 /// our signatures.
@@ -124,22 +124,7 @@ impl Inner {
         let until = now.after(self.settings.url_ttl);
         let cells = self.reserve(&live, &ask, mixes, until)?;
         let numbers = cells.iter().map(|cell| cell.number).collect();
-        self.catalog
-            .open_parts(live.id, live.epoch(), numbers, until)
-            .await
-            .map_err(|error| live.catalog_failed(error))?;
-        // Whoever asks is about to send.
-        let change = Change {
-            alive: true,
-            ..Change::default()
-        };
-        live.commit(self, change).await?;
-        let of = if mixes {
-            MadeOf::Parts
-        } else {
-            MadeOf::Unchecked
-        };
-        let upload = flight::begin(self, &live, parts, of).await?;
+        let upload = self.open_parts(&live, parts, numbers, until).await?;
         if !mixes && !live.state().snapshot.upload.unchecked {
             return Err(checked_already());
         }
@@ -173,6 +158,28 @@ impl Inner {
             });
         }
         Ok(signed)
+    }
+
+    /// Remembers that URLs for these parts may be good until then, before anybody has one; the multipart upload that they put to.
+    async fn open_parts(
+        &self,
+        live: &Live,
+        parts: &dyn Parts,
+        numbers: Vec<PartNumber>,
+        until: Timestamp,
+    ) -> Result<StoreUploadId> {
+        self.catalog
+            .open_parts(live.id, live.epoch(), numbers, until)
+            .await
+            .map_err(|error| live.catalog_failed(error))?;
+        // Its bytes come past the server, so this is all that is seen of them.
+        let change = Change {
+            alive: true,
+            ..Change::default()
+        };
+        live.commit(self, change).await?;
+        let of = flight::to_be_made_of(self, live).await?;
+        flight::begin(self, live, parts, of).await
     }
 
     /// The cells that are asked for, if URLs can be handed out for all of them; from now on nothing of them leaves for the store.

@@ -2,6 +2,9 @@
 //!
 //! Knows uploads; knows no HTTP, SQL or S3. A protocol turns a request into one of the commands here and an outcome or an
 //! [`EngineError`] into its own kind of answer.
+//!
+//! The file is long because it is one thing: all that can be said to the engine and heard from it, in one place to read. What is
+//! done stands in the modules.
 
 mod abort;
 mod address;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use http::{HeaderMap, HeaderName};
 use serde::Deserialize;
 
 use super::content_range::{self, ContentRange, mismatch};
-use crate::api::error::{Code, Problem};
+use crate::api::error::Problem;
 use crate::api::fields::{checked_filename, content_digests, is_media_type};
+use crate::api::json::json;
 use crate::engine::{Complete, Create, IdempotencyKey, NewRole, Write};
 use crate::model::digest::Digests;
 use crate::model::upload::{Declared, Protocol};
@@ -174,35 +175,6 @@ pub(super) fn complete(
         digests: digests(&json.digest)?,
         length: json.length.map(Length),
     })
-}
-
-/// A JSON body; an empty one is an empty object.
-pub(super) fn json<T: Default + for<'de> Deserialize<'de>>(
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<T, Problem> {
-    if body.is_empty() {
-        return Ok(T::default());
-    }
-    let is_json = headers.get(CONTENT_TYPE).is_none_or(|value| {
-        value
-            .to_str()
-            .ok()
-            .and_then(|value| value.split(';').next())
-            .is_some_and(|name| name.trim().eq_ignore_ascii_case("application/json"))
-    });
-    if !is_json {
-        return Err(Problem::new(
-            Code::UnsupportedMediaType,
-            "the body has to be application/json",
-        ));
-    }
-    // A struct could be read from an array as well.
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Problem::bad_request("the JSON has to be an object"));
-    }
-    serde_json::from_slice(body)
-        .map_err(|error| Problem::bad_request(format!("the JSON cannot be taken: {error}")))
 }
 
 fn digests(map: &BTreeMap<String, String>) -> Result<Digests, Problem> {

@@ -2,6 +2,7 @@ use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
+use crate::api::error::Code;
 use crate::engine::Expected;
 use crate::model::DigestAlgorithm;
 

@@ -6,9 +6,10 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::parse::{self, Credentials};
+use super::parse::Credentials;
 use super::render;
 use crate::api::error::Problem;
+use crate::api::json::json;
 use crate::engine::{PartUrls, SignedPart};
 use crate::model::{Digest, PartNumber, Timestamp};
 
@@ -48,7 +49,7 @@ pub(super) fn urls(
     headers: &HeaderMap,
     body: &[u8],
 ) -> Result<PartUrls, Problem> {
-    let json: UrlsJson = parse::json(headers, body)?;
+    let json: UrlsJson = json(headers, body)?;
     let digests = json.digests.into_iter().map(|(number, digests)| {
         let [(name, hex)]: [_; 1] = (digests.into_iter().collect::<Vec<_>>())
             .try_into()
@@ -80,7 +81,7 @@ pub(super) fn number(text: &str) -> Result<PartNumber, Problem> {
 
 /// The etag that a client got for a part, if it tells it.
 pub(super) fn etag(headers: &HeaderMap, body: &[u8]) -> Result<Option<String>, Problem> {
-    let json: ArrivedJson = parse::json(headers, body)?;
+    let json: ArrivedJson = json(headers, body)?;
     Ok(json.etag)
 }
 

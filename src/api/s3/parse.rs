@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use axum::extract::Query;
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::HOST;
 use http::uri::Authority;
 use http::{HeaderMap, Request, Uri};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::api::error::{Code, Problem};
+use crate::api::error::Problem;
 use crate::api::fields::{checked_filename, is_media_type};
+use crate::api::json::json;
 use crate::engine::{Create, NewRole, ToldPart};
 use crate::model::digest::Digests;
 use crate::model::upload::{Declared, Protocol};
@@ -157,39 +158,14 @@ fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
     Ok(pairs)
 }
 
-fn json<T: Default + for<'de> Deserialize<'de>>(
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<T, Problem> {
-    if body.is_empty() {
-        return Ok(T::default());
-    }
-    let is_json = headers.get(CONTENT_TYPE).is_none_or(|value| {
-        let name = value
-            .to_str()
-            .ok()
-            .and_then(|value| value.split(';').next());
-        name.is_some_and(|name| name.trim().eq_ignore_ascii_case("application/json"))
-    });
-    if !is_json {
-        return Err(Problem::new(
-            Code::UnsupportedMediaType,
-            "the body has to be application/json",
-        ));
-    }
-    // A struct could be read from an array as well.
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Problem::bad_request("the JSON has to be an object"));
-    }
-    serde_json::from_slice(body)
-        .map_err(|error| Problem::bad_request(format!("the JSON cannot be taken: {error}")))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use http::header::CONTENT_TYPE;
+
     use super::*;
+    use crate::api::error::Code;
     use crate::model::{UploadId, UploadKey};
 
     fn at(query: &str) -> Uri {

@@ -82,29 +82,24 @@ fn place(tx: &Connection, id: UploadId, key: &StoreKey) -> Result<()> {
     Ok(())
 }
 
-/// An upload that has just been created is completed by an object that is there, if it is; whether it was.
-pub(super) fn complete_at_once(
-    tx: &Connection,
-    new: &NewUpload,
-    address: &StoreKey,
-) -> Result<bool> {
+/// An upload that has just been created is completed by an object that is there, if it is and agrees with what is declared.
+pub(super) fn complete_at_once(tx: &Connection, new: &NewUpload, address: &StoreKey) -> Result<()> {
     let Some(object) = rows::object(tx, address)? else {
-        return Ok(false);
+        return Ok(());
     };
     // What the object is not known to have is not known to be so.
     let mut declared = new.declared.digests.iter();
     let agrees = new.length.is_none_or(|length| length == object.size)
         && declared.all(|digest| object.digests.get(digest.algorithm()) == Some(digest));
     if !agrees {
-        return Ok(false);
+        return Ok(());
     }
     name(tx, address)?;
     place(tx, new.id, address)?;
     tx.prepare_cached("UPDATE upload_sessions SET length = ?2 WHERE id = ?1")?
         .execute(params![new.id.as_bytes(), integer(object.size.get())?])?;
     let at = new.now;
-    end(tx, new.id, &UploadState::Completed { object, at }, at)?;
-    Ok(true)
+    end(tx, new.id, &UploadState::Completed { object, at }, at).map(drop)
 }
 
 pub(super) fn fail(

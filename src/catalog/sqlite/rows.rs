@@ -133,18 +133,21 @@ pub(super) fn object_with(tx: &Connection, sha256: &Digest) -> Result<Option<Obj
     one_object(tx, OBJECT_BY_CONTENT, params![sha256.value()])
 }
 
-const OBJECT_BY_KEY: &str =
-    "SELECT key AS stored_key, upload_id AS object_first, size AS object_size,
-        content_type AS object_content_type, digests AS object_digests, etag AS object_etag,
-        verified AS object_verified, known_by AS object_known_by,
-        sha256 IS NOT NULL AS object_shared
-    FROM objects WHERE key = ?1 AND completed_at IS NOT NULL";
-pub(super) const OBJECT_BY_CONTENT: &str =
-    "SELECT key AS stored_key, upload_id AS object_first, size AS object_size,
-        content_type AS object_content_type, digests AS object_digests, etag AS object_etag,
-        verified AS object_verified, known_by AS object_known_by,
-        sha256 IS NOT NULL AS object_shared
-    FROM objects WHERE sha256 = ?1 AND completed_at IS NOT NULL LIMIT 1";
+/// A query for objects, under the names that [`read_object`] knows.
+macro_rules! objects_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT key AS stored_key, upload_id AS object_first, size AS object_size,
+                content_type AS object_content_type, digests AS object_digests, etag AS object_etag,
+                verified AS object_verified, known_by AS object_known_by, sha256 IS NOT NULL AS object_shared
+             FROM objects WHERE completed_at IS NOT NULL AND ",
+            $condition
+        )
+    };
+}
+
+const OBJECT_BY_KEY: &str = objects_where!("key = ?1");
+pub(super) const OBJECT_BY_CONTENT: &str = objects_where!("sha256 = ?1 LIMIT 1");
 
 fn one_object(tx: &Connection, sql: &str, params: impl rusqlite::Params) -> Result<Option<Object>> {
     tx.prepare_cached(sql)?

@@ -10,9 +10,7 @@ use std::sync::Arc;
 
 use super::super::admit::answer_ended;
 use super::super::live::{Change, Live, Opened};
-use super::super::{
-    Complete, CompleteWith, Completion, EngineError, Inner, Result, ToldPart, flight,
-};
+use super::super::{Complete, CompleteWith, Completion, EngineError, Inner, Result, ToldPart};
 use super::{MOST_URLS, bad_parts, bare};
 use crate::model::digest::Digests;
 use crate::model::plan::{MAX_PARTS, MIN_PART_BYTES};
@@ -48,18 +46,9 @@ impl Inner {
                 *known = until.max(*known);
             }
         }
-        self.catalog
-            .open_parts(live.id, live.epoch(), numbers.clone(), until)
-            .await
-            .map_err(|error| live.catalog_failed(error))?;
-        // Its bytes come past the server, so this is all that is seen of them.
-        let change = Change {
-            alive: true,
-            ..Change::default()
-        };
-        live.commit(self, change).await?;
-        let of = flight::to_be_made_of(self, &live).await?;
-        let upload = flight::begin(self, &live, parts, of).await?;
+        let upload = self
+            .open_parts(&live, parts, numbers.clone(), until)
+            .await?;
         let mut signed = Vec::with_capacity(numbers.len());
         for number in numbers {
             let place = PartPlace {
