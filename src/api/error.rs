@@ -30,6 +30,8 @@ const CHUNK_RETRY_SECS: u64 = 1;
 pub enum Code {
     /// A malformed header, JSON or parameter.
     BadRequest,
+    /// No token, or none that is good.
+    Unauthorized,
     /// It is not allowed.
     Forbidden,
     /// No such upload, or not its key.
@@ -64,6 +66,8 @@ pub enum Code {
     UnsupportedMediaType,
     /// Too many chunks in flight.
     TooManyChunks,
+    /// Too many requests.
+    RateLimited,
     /// The request's head is too large.
     HeadTooLarge,
     /// The store, the disk or the catalog cannot take it now.
@@ -78,6 +82,7 @@ impl Code {
     pub fn word(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
+            Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -95,6 +100,7 @@ impl Code {
             Self::IdempotencyMismatch => "idempotency_mismatch",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::TooManyChunks => "too_many_chunks",
+            Self::RateLimited => "rate_limited",
             Self::HeadTooLarge => "head_too_large",
             Self::StoreUnavailable => "store_unavailable",
             Self::Internal => "internal",
@@ -106,6 +112,7 @@ impl Code {
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -121,7 +128,7 @@ impl Code {
             Self::UploadLimit => StatusCode::PAYLOAD_TOO_LARGE,
             Self::DigestMismatch | Self::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooManyChunks => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyChunks | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -131,6 +138,7 @@ impl Code {
     fn title(self) -> &'static str {
         match self {
             Self::BadRequest => "The request is malformed",
+            Self::Unauthorized => "A token is needed",
             Self::Forbidden => "It is not allowed",
             Self::NotFound => "There is nothing here",
             Self::MethodNotAllowed => "The method is not allowed",
@@ -148,6 +156,7 @@ impl Code {
             Self::IdempotencyMismatch => "The idempotency key was used for another request",
             Self::UnsupportedMediaType => "The media type is not taken",
             Self::TooManyChunks => "Too many chunks in flight",
+            Self::RateLimited => "Too many requests",
             Self::HeadTooLarge => "The request's head is too large",
             Self::StoreUnavailable => "It cannot be taken now",
             Self::Internal => "A fault of this server",

@@ -11,6 +11,7 @@ pub mod content;
 pub mod cors;
 pub mod error;
 pub mod fields;
+pub mod gate;
 pub mod ietf;
 pub mod interim;
 pub mod json;

@@ -44,8 +44,8 @@ use crate::clock::Clock;
 use crate::model::digest::Digests;
 use crate::model::upload::{Declared, Protocol};
 use crate::model::{
-    ByteRange, Digest, DigestAlgorithm, Handle, Length, Object, Offset, PartNumber, RangeSet,
-    Timestamp, Upload, UploadId, UploadKey,
+    ByteRange, Caller, Digest, DigestAlgorithm, Handle, Length, Object, Offset, PartNumber,
+    RangeSet, Timestamp, Upload, UploadId, UploadKey,
 };
 use crate::store::tail::Spool;
 use crate::store::{ByteStream, Store};
@@ -313,6 +313,8 @@ pub struct PruneReport {
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
+    /// Whom it works for; nobody in particular: for whoever has an upload's key.
+    caller: Option<Arc<Caller>>,
 }
 
 /// What all commands share.
@@ -430,7 +432,19 @@ impl Engine {
                 tokio::time::sleep(SWEEP_EVERY).await;
             }
         });
-        Ok(Self { inner })
+        Ok(Self {
+            inner,
+            caller: None,
+        })
+    }
+
+    /// The same engine, which does for `caller` what they may have done alone.
+    #[must_use]
+    pub fn on_behalf_of(&self, caller: Caller) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            caller: Some(Arc::new(caller)),
+        }
     }
 
     /// Creates an upload.

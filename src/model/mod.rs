@@ -3,6 +3,7 @@
 //! Owns identifiers, byte ranges, digests, the part grid and the states of an upload. Everything here is pure: no clock,
 //! no randomness but in [`handle`], no HTTP, SQL or object store.
 
+pub mod caller;
 pub mod compose;
 pub mod digest;
 pub mod handle;
@@ -12,6 +13,7 @@ pub mod range;
 pub mod time;
 pub mod upload;
 
+pub use caller::{Caller, DeviceId, Scope, SpaceName, Subject, TokenId};
 pub use digest::{Digest, DigestAlgorithm};
 pub use handle::{Handle, KeyHash, UploadId, UploadKey};
 pub use key::{KeyFacts, KeyTemplate, StoreKey};

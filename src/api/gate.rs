@@ -1,0 +1,64 @@
+//! Who asks, before anything is done for them.
+//!
+//! A layer around all routes finds out who asks ([`Asker`]); a protocol has no engine but what its [`Gate`] gives out, and that
+//! is bound to the asker. So no request is carried out for nobody, whatever the protocol.
+
+use std::sync::Arc;
+
+use http::Extensions;
+
+use super::error::{Code, Problem};
+use crate::engine::Engine;
+use crate::model::{Caller, Scope};
+
+/// Who asks, or why that cannot be told. In the extensions of every request.
+#[derive(Debug, Clone)]
+pub struct Asker(pub Arc<Result<Caller, Problem>>);
+
+impl Asker {
+    /// Someone who was found out.
+    #[must_use]
+    pub fn known(caller: Caller) -> Self {
+        Self(Arc::new(Ok(caller)))
+    }
+}
+
+/// What stands between a protocol and the engine.
+#[derive(Clone)]
+pub struct Gate {
+    engine: Engine,
+}
+
+impl Gate {
+    /// Before an engine.
+    #[must_use]
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+
+    /// The engine for whoever asks, if they may do what `scope` names.
+    pub fn enter(&self, request: &Extensions, scope: Scope) -> Result<Engine, Problem> {
+        let caller = caller(request)?;
+        if !caller.scopes.allow(scope) {
+            return Err(Problem::new(
+                Code::Forbidden,
+                format!("this needs a token with the scope {}", scope.name()),
+            ));
+        }
+        Ok(self.engine.on_behalf_of(caller.clone()))
+    }
+
+    /// The engine for whoever has the key or the handle of an upload, whoever they are.
+    #[must_use]
+    pub fn for_holder(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+/// Who asks.
+pub fn caller(request: &Extensions) -> Result<&Caller, Problem> {
+    let asker: &Asker = request
+        .get()
+        .expect("a layer around all routes has found out who asks");
+    asker.0.as_ref().as_ref().map_err(Clone::clone)
+}
