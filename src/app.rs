@@ -16,6 +16,7 @@
 
 mod running;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +24,10 @@ use std::time::Duration;
 use crate::catalog::Catalog;
 use crate::catalog::sqlite::{OpenError, SqliteCatalog, Synchronous, migrate};
 use crate::clock::Clock;
-use crate::config::{Checksum, Config, Sse, StoreKind};
-use crate::engine::{Durability, Engine, Settings};
-use crate::model::KeyTemplate;
+use crate::config::{self, Checksum, Config, Sse, StoreKind};
+use crate::engine::{Durability, Engine, Settings, Space};
+use crate::model::caller::{InvalidMediaType, InvalidName, MediaTypes};
+use crate::model::{KeyTemplate, Length, SpaceName};
 use crate::store::fs::FsStore;
 use crate::store::hooked::Hooked;
 use crate::store::measured::Measured;
@@ -50,6 +52,12 @@ pub enum AppError {
     /// The key template is wrong; loading the configuration would have refused it.
     #[error(transparent)]
     Key(#[from] crate::model::key::InvalidTemplate),
+    /// A space's name is wrong; loading the configuration would have refused it.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// So is a media type.
+    #[error(transparent)]
+    MediaType(#[from] InvalidMediaType),
     /// An address cannot be listened on.
     #[error("{address} cannot be listened on: {source}")]
     Listen {
@@ -236,10 +244,34 @@ fn s3_config(config: &Config) -> S3Config {
     }
 }
 
+/// What uploads are held to, space by space; with `default` in any case.
+fn spaces(config: &Config) -> Result<BTreeMap<SpaceName, Space>, AppError> {
+    let mut spaces = BTreeMap::new();
+    let unsaid = config::Space::default();
+    let default = (SpaceName::default().to_string(), unsaid);
+    for (name, space) in [(&default.0, &default.1)].into_iter().chain(&config.spaces) {
+        let key = Some(space.key.as_str()).filter(|key| !key.is_empty());
+        let space = Space {
+            max_size: space.max_size_bytes.0.map(Length),
+            content_types: MediaTypes::new(&space.content_types)?,
+            key_template: key.map(str::parse).transpose()?,
+            retention: space.retention_secs.0.map(Duration::from_secs),
+            readers: space.read,
+            limits: space.limits(),
+        };
+        spaces.insert(name.parse()?, space);
+    }
+    Ok(spaces)
+}
+
 fn engine_settings(config: &Config) -> Result<Settings, AppError> {
     let uploads = &config.uploads;
     Ok(Settings {
         key_template: config.store.key.parse::<KeyTemplate>()?,
+        spaces: spaces(config)?,
+        open_idle: Duration::from_secs(config.quotas.open_idle_secs),
+        open_wait: Duration::from_secs(config.quotas.open_wait_secs),
+        max_failures: uploads.max_failures,
         equal_parts: config.store.s3.equal_parts,
         spool_path: config.spool.path.clone(),
         spool_max_bytes: config.spool.max_bytes,

@@ -7,12 +7,14 @@ use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
     ETAG, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::request::Parts;
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::error::{Code, Problem};
 use super::fields::attachment;
-use crate::engine::{AnswerWith, Engine, SignedRequest};
-use crate::model::{ByteRange, DigestAlgorithm, Object, Upload};
+use super::gate::Gate;
+use crate::engine::{AnswerWith, Engine, EngineError, SignedRequest};
+use crate::model::{ByteRange, Caller, DigestAlgorithm, Object, Upload, UploadId, UploadKey};
 
 /// What of the content is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,12 +130,50 @@ impl<'a> About<'a> {
 
     /// Of what is found by its content: it never changes.
     #[must_use]
-    pub fn of_address(object: &'a Object) -> Self {
+    pub fn of_address(object: &'a Object, caller: &Caller) -> Self {
         Self {
             filename: None,
             content_type: object.content_type.as_deref(),
-            cache_control: "public, max-age=31536000, immutable",
+            cache_control: if caller.token.is_none() {
+                "public, max-age=31536000, immutable"
+            } else {
+                // Others may not have it without a token of their own.
+                "private, max-age=31536000, immutable"
+            },
         }
+    }
+}
+
+/// Answers GET or HEAD with the content of an upload, for whoever may read it: who has its key and is the one whose it is, or whom
+/// its space lets read without. `refuse`: how the protocol words what the engine refuses.
+pub async fn of_upload(
+    gate: &Gate,
+    request: &Parts,
+    id: UploadId,
+    key: Option<&UploadKey>,
+    refuse: fn(EngineError) -> Problem,
+) -> Result<Response, Problem> {
+    let (upload, object) = find(gate, &request.extensions, id, key, refuse).await?;
+    let about = About::of_upload(&upload, &object);
+    let engine = gate.for_holder();
+    answer(engine, about, &object, &request.method, &request.headers).await
+}
+
+async fn find(
+    gate: &Gate,
+    request: &Extensions,
+    id: UploadId,
+    key: Option<&UploadKey>,
+    refuse: fn(EngineError) -> Problem,
+) -> Result<(Upload, Object), Problem> {
+    match gate.enter_to_read(request) {
+        Ok(engine) => engine.content(id, key).await.map_err(refuse),
+        // What everybody may read needs no token; of the rest nobody without one learns anything.
+        Err(refusal) => gate
+            .for_anybody()
+            .content(id, None)
+            .await
+            .map_err(|_| refusal),
     }
 }
 

@@ -13,8 +13,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::engine::{BodyError, EngineError};
-use crate::model::PartNumber;
 use crate::model::handle::correlation_id;
+use crate::model::{LimitHit, PartNumber};
 
 /// `Upload-Offset`: how far an upload reaches without a hole.
 pub const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
@@ -24,6 +24,9 @@ const MISSING_SHOWN: usize = 100;
 
 /// After how long a refused chunk may be tried again.
 const CHUNK_RETRY_SECS: u64 = 1;
+
+/// After how long whoever waited for a place in vain may ask again.
+const PLACE_RETRY_SECS: u64 = 10;
 
 /// The words of the contract. They never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -384,6 +387,9 @@ impl From<EngineError> for Problem {
             EngineError::DigestMismatch { algorithm } => {
                 Self::new(Code::DigestMismatch, detail).member("algorithm", algorithm.name())
             }
+            EngineError::NotYours => Self::new(Code::Forbidden, detail),
+            EngineError::WrongType { .. } => Self::new(Code::UnsupportedMediaType, detail),
+            EngineError::Limited(hit) => limited(hit, detail),
             EngineError::TooManyChunks { max } => Self::new(Code::TooManyChunks, detail)
                 .member("max_parallel_chunks", max)
                 .retry_after(CHUNK_RETRY_SECS),
@@ -411,6 +417,30 @@ impl From<EngineError> for Problem {
             ),
             EngineError::Internal(source) => Self::internal(source.as_ref()),
         }
+    }
+}
+
+/// Too much, or too many for now.
+fn limited(hit: LimitHit, detail: String) -> Problem {
+    let LimitHit {
+        limit,
+        allowed,
+        left,
+        resets_at,
+    } = hit;
+    let problem = Problem::new(Code::UploadLimit, detail)
+        .member("limit", limit.as_str())
+        .member("allowed", allowed)
+        .member("left", left)
+        .member("resets_at", json!(resets_at));
+    if limit.is_of_bytes() {
+        return problem;
+    }
+    let problem = problem.with_status(StatusCode::TOO_MANY_REQUESTS);
+    if limit.is_of_open() {
+        problem.retry_after(PLACE_RETRY_SECS)
+    } else {
+        problem
     }
 }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use http::Extensions;
 
 use super::error::{Code, Problem};
-use crate::engine::Engine;
+use crate::engine::{Engine, Settings};
+use crate::model::caller::Scopes;
 use crate::model::{Caller, Scope};
 
 /// Who asks, or why that cannot be told. In the extensions of every request.
@@ -46,6 +47,27 @@ impl Gate {
             ));
         }
         Ok(self.engine.on_behalf_of(caller.clone()))
+    }
+
+    /// The engine for whoever asks, to read what they may.
+    pub fn enter_to_read(&self, request: &Extensions) -> Result<Engine, Problem> {
+        Ok(self.engine.on_behalf_of(caller(request)?.clone()))
+    }
+
+    /// The engine for somebody who may nothing but what everybody may.
+    #[must_use]
+    pub fn for_anybody(&self) -> Engine {
+        let anybody = Caller {
+            scopes: Scopes::default(),
+            ..Caller::anonymous()
+        };
+        self.engine.on_behalf_of(anybody)
+    }
+
+    /// What clients are told of the server.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        self.engine.settings()
     }
 
     /// The engine for whoever has the key or the handle of an upload, whoever they are.

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::{Extension, Router};
 
 use super::admin::{self, Health};
 use super::cors::{Cors, cors};
 use super::error::{Code, Problem, method_not_allowed};
+use super::gate::Asker;
 use super::ietf::{self, Ietf};
 use super::native::{self, Native};
 use super::objects::{self, Objects};
 use super::observe::{HeadLimits, guard, observe};
 use super::s3::{self, S3};
 use super::tus::{self, Tus};
+use crate::model::Caller;
 use crate::telemetry::Metrics;
 
 /// What the server speaks.
@@ -46,6 +48,7 @@ pub fn main(protocols: Protocols, health: Health, origins: Cors, head: HeadLimit
         .merge(s3::routes(Arc::new(s3)))
         .merge(objects::routes(Arc::new(objects)))
         .merge(admin::health_routes(health));
+    let routes = routes.layer(Extension(Asker::known(Caller::anonymous())));
     let guarded = guarded(routes, head).layer(from_fn_with_state(tus_base, tus::stamp));
     open(guarded, origins)
 }

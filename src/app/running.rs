@@ -11,6 +11,7 @@ use super::{App, AppError};
 use crate::api::admin::Health;
 use crate::api::body::DrainLimits;
 use crate::api::cors::Cors;
+use crate::api::gate::Gate;
 use crate::api::ietf::{self, Ietf};
 use crate::api::native::{self, Native};
 use crate::api::objects::{self, Objects};
@@ -115,25 +116,26 @@ async fn run(
     let server = &app.config.server;
     let limits = limits(&app.config);
     let health = Health::new(app.engine.clone());
+    let gate = Gate::new(app.engine.clone());
     let native = Native {
-        engine: app.engine.clone(),
+        gate: gate.clone(),
         settings: native_settings(&app.config),
     };
     let tus = Tus {
-        engine: app.engine.clone(),
+        gate: gate.clone(),
         settings: tus_settings(&app.config),
     };
     let ietf = Ietf {
-        engine: app.engine.clone(),
+        gate: gate.clone(),
         clock: app.clock.clone(),
         settings: ietf_settings(&app.config),
     };
     let s3 = S3 {
-        engine: app.engine.clone(),
+        gate: gate.clone(),
         settings: s3_settings(&app.config),
     };
     let objects = Objects {
-        engine: app.engine.clone(),
+        gate: gate.clone(),
         settings: objects_settings(&app.config),
     };
     let protocols = Protocols {

@@ -153,6 +153,12 @@ pub(crate) fn new_upload() -> NewUpload {
     NewUpload {
         id,
         key_hash: UploadKey::generate().hash(),
+        owner: crate::model::UploadOwner::default(),
+        max_size: Some(Length(1 << 40)),
+        typed: true,
+        retention: None,
+        limits: crate::model::Limits::new(),
+        idle_since: Timestamp(0),
         protocol: Protocol::Native,
         role: Role::Whole,
         parts: Vec::new(),
@@ -235,6 +241,7 @@ fn object_of(upload: &Upload) -> Object {
     Object {
         key: upload.store_key.clone(),
         first: upload.id,
+        space: crate::model::SpaceName::default(),
         shared: false,
         size: Length(10),
         content_type: Some("image/jpeg".to_owned()),

@@ -17,12 +17,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::model::digest::Digests;
+use crate::model::quota::Used;
 use crate::model::upload::{
     Declared, Epoch, FailureReason, HashPoint, Protocol, Role, Snapshot, StoreUploadId,
 };
 use crate::model::{
-    ByteRange, Digest, KeyHash, Length, Object, PartNumber, PartReceipt, Plan, StoreKey, Timestamp,
-    Upload, UploadId,
+    ByteRange, Digest, KeyHash, Length, LimitHit, Limits, Object, PartNumber, PartReceipt, Plan,
+    StoreKey, Timestamp, Upload, UploadId, UploadOwner,
 };
 
 /// Why the catalog did not do it.
@@ -37,6 +38,9 @@ pub enum CatalogError {
     /// The catalog cannot take it now (locked, disk full, read-only); trying later may work. It may have happened all the same.
     #[error("the catalog cannot take it now: {0}")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A limit of the upload's creator was met. Nothing changed.
+    #[error("the limit {} was met", .0.limit.as_str())]
+    Limited(LimitHit),
     /// The catalog holds something that this version cannot read. Trying again will not help.
     #[error("the catalog holds what this version cannot read: {0}")]
     Corrupt(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -52,6 +56,18 @@ pub struct NewUpload {
     pub id: UploadId,
     /// The hash of its new key.
     pub key_hash: KeyHash,
+    /// Whose it is.
+    pub owner: UploadOwner,
+    /// The most bytes that it may have, if that is less than the server allows.
+    pub max_size: Option<Length>,
+    /// Its content has to be of the type that is declared.
+    pub typed: bool,
+    /// How long its record stays once it has ended, if that is not as long as everywhere.
+    pub retention: Option<Duration>,
+    /// What its creator is held to.
+    pub limits: Limits,
+    /// An upload that got no byte since then does not count as open.
+    pub idle_since: Timestamp,
     /// The protocol that creates it.
     pub protocol: Protocol,
     /// What it is for.
@@ -249,10 +265,22 @@ pub struct Owner {
 pub trait Catalog: Send + Sync + 'static {
     /// Creates an upload, pending, under epoch 1, and records `idempotency` with it. A final one whose parts are all complete
     /// is assembling at once, held by the caller; its length is the sum of theirs. Or finds the earlier creation of the
-    /// same idempotency key. A record that has expired counts as none; so does one whose upload has expired, whether
+    /// same idempotency key. `Limited` if it would go beyond a limit: what it takes is counted in the same transaction. A record that has expired counts as none; so does one whose upload has expired, whether
     /// [`expire`](Self::expire) came by or not: it is replaced. Repeated without idempotency: [`CatalogError::Stale`] (the
     /// id is taken).
     async fn create(&self, new: NewUpload, idempotency: Option<Idempotency>) -> Result<Created>;
+
+    /// Whose an upload is, and the hash of the key that opens it; `None` if there is none. Reads only.
+    async fn owner(&self, id: UploadId) -> Result<Option<(KeyHash, UploadOwner)>>;
+
+    /// How much of each of these limits an owner has used up. Reads only.
+    async fn used(
+        &self,
+        owner: UploadOwner,
+        limits: Limits,
+        idle_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<Used>>;
 
     /// Everything known of one upload, as of one moment; `None` if there is none. Reads only. The length of a final one is
     /// known as soon as its parts' are.
@@ -263,7 +291,7 @@ pub trait Catalog: Send + Sync + 'static {
     async fn claim(&self, id: UploadId, now: Timestamp) -> Result<Snapshot>;
 
     /// Remembers what a writer has made durable, all of it or nothing; `pending` becomes `uploading` when bytes are
-    /// received. Starts from pending, uploading and assembling, under the writer's epoch, else `Stale`; so is a byte beyond
+    /// received. `Limited` if the bytes of an upload of unknown length go beyond a limit. Starts from pending, uploading and assembling, under the writer's epoch, else `Stale`; so is a byte beyond
     /// the length. Repeating it changes nothing.
     async fn commit(&self, commit: Commit) -> Result<()>;
 
@@ -425,13 +453,13 @@ pub trait Catalog: Send + Sync + 'static {
     /// Drops intents whose things are known to be gone. Repeatable.
     async fn settle(&self, id: UploadId, kinds: Vec<IntentKind>) -> Result<()>;
 
-    /// Removes the records of uploads that ended before `before` and have no intents left (of partial ones that are complete
-    /// not before they are discarded), with all that hangs on them but a
-    /// completed one's object and the events, at most `limit`; returns how many. Repeatable.
-    async fn purge_ended(&self, before: Timestamp, limit: u32) -> Result<u64>;
+    /// Removes the records of uploads that ended before `before`, or longer ago than their own retention at `now`, and have no
+    /// intents left (of partial ones that are complete not before they are discarded), with all that hangs on them but a
+    /// completed one's object and the events, at most `limit` of either; returns how many. Repeatable.
+    async fn purge_ended(&self, before: Timestamp, now: Timestamp, limit: u32) -> Result<u64>;
 
     /// Counts what [`purge_ended`](Self::purge_ended) would remove. Reads only.
-    async fn count_ended(&self, before: Timestamp) -> Result<u64>;
+    async fn count_ended(&self, before: Timestamp, now: Timestamp) -> Result<u64>;
 
     /// Removes idempotency records that have expired, and events older than `events_before`; returns how many. Repeatable.
     async fn purge_records(

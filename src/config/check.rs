@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::{Config, Sse, StoreKind};
 use crate::engine::Verify;
-use crate::model::KeyTemplate;
+use crate::model::caller::MediaTypes;
+use crate::model::{KeyTemplate, SpaceName};
 
 /// The first thing that is wrong: the key, and what would be right.
 pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
@@ -14,6 +15,7 @@ pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
     store(config)?;
     uploads(config)?;
     direct_and_objects(config)?;
+    spaces(config)?;
     log_and_prune(config)
 }
 
@@ -42,11 +44,9 @@ fn server(config: &Config) -> Checked {
     )?;
     for origin in &server.cors_origins {
         ensure(
-            origin == "*" || is_http_origin(origin),
+            is_origin(origin),
             "server.cors_origins",
-            format!(
-                "{origin:?} has to be \"*\", or scheme and host as in \"https://example.org\", without a slash at the end"
-            ),
+            wrong_origin(origin),
         )?;
     }
     for (key, value) in [
@@ -65,6 +65,16 @@ fn server(config: &Config) -> Checked {
         (16..=10_000).contains(&server.max_headers),
         "server.max_headers",
         "has to be between 16 and 10000",
+    )
+}
+
+fn is_origin(origin: &str) -> bool {
+    origin == "*" || is_http_origin(origin)
+}
+
+fn wrong_origin(origin: &str) -> String {
+    format!(
+        "{origin:?} has to be \"*\", or scheme and host as in \"https://example.org\", without a slash at the end"
     )
 }
 
@@ -287,6 +297,31 @@ fn direct_and_objects(config: &Config) -> Checked {
         "objects.max_size_bytes",
         "has to be at least 1",
     )
+}
+
+fn spaces(config: &Config) -> Checked {
+    for (name, space) in &config.spaces {
+        let named = |remedy: String| format!("{name}: {remedy}");
+        if let Err(why) = name.parse::<SpaceName>() {
+            return Err(("spaces", named(why.to_string())));
+        }
+        if let Err(why) = MediaTypes::new(&space.content_types) {
+            return Err(("spaces", named(format!("content_types: {why}"))));
+        }
+        if !space.key.is_empty()
+            && let Err(why) = space.key.parse::<KeyTemplate>()
+        {
+            return Err(("spaces", named(format!("key: {why}"))));
+        }
+        for origin in &space.cors_origins {
+            ensure(
+                is_origin(origin),
+                "spaces",
+                named(format!("cors_origins: {}", wrong_origin(origin))),
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn log_and_prune(config: &Config) -> Checked {

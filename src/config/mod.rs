@@ -7,7 +7,9 @@ mod check;
 mod read;
 mod secret;
 mod sections;
+mod spaces;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -18,9 +20,10 @@ pub use sections::{
     Api, Catalog, Checksum, Direct, Fs, Log, LogFormat, Objects, Prune, S3, Server, Spool, Sse,
     Store, StoreKind, Tail, Uploads,
 };
+pub use spaces::{Limit, Quotas, Space};
 
 /// Everything that can be told to the server.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The listeners.
@@ -39,12 +42,37 @@ pub struct Config {
     pub direct: Direct,
     /// Files in one request, and what is served.
     pub objects: Objects,
+    /// What uploads are held to, space by space. That of `default` holds also where it is not written.
+    pub spaces: BTreeMap<String, Space>,
+    /// How quotas are counted.
+    pub quotas: Quotas,
     /// Cleaning up.
     pub prune: Prune,
     /// The log.
     pub log: Log,
 }
 
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: Server::default(),
+            api: Api::default(),
+            catalog: Catalog::default(),
+            store: Store::default(),
+            spool: Spool::default(),
+            uploads: Uploads::default(),
+            direct: Direct::default(),
+            objects: Objects::default(),
+            spaces: [(DEFAULT_SPACE.to_owned(), Space::default())].into(),
+            quotas: Quotas::default(),
+            prune: Prune::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+/// The space of whoever has no other.
+const DEFAULT_SPACE: &str = "default";
 /// The file that is read if none is named and it is there.
 const USUAL_FILE: &str = "config.toml";
 

@@ -90,6 +90,9 @@ pub(super) fn place_of(file: Option<&Path>, key: &str) -> String {
     )
 }
 
+/// Where the spaces stand.
+const SPACES: &str = "spaces.";
+
 fn read_file(file: &Path, place: &str) -> Result<Dict, ConfigError> {
     let wrong = |remedy: String| ConfigError {
         place: place.to_owned(),
@@ -110,7 +113,7 @@ fn read_file(file: &Path, place: &str) -> Result<Dict, ConfigError> {
 fn refuse_unknown(known: &Dict, given: &Dict, place: &str, above: &str) -> Result<(), ConfigError> {
     for (name, value) in given {
         let key = format!("{above}{name}");
-        match known.get(name) {
+        match known_entry(known, above, name) {
             None => return Err(unknown(known, place, above, name)),
             Some(Value::Dict(_, section)) => match value {
                 Value::Dict(_, given) => refuse_unknown(section, given, place, &format!("{key}."))?,
@@ -126,6 +129,15 @@ fn refuse_unknown(known: &Dict, given: &Dict, place: &str, above: &str) -> Resul
         }
     }
     Ok(())
+}
+
+/// What a name may have below it. Spaces are named by whoever configures them; all have the same keys.
+fn known_entry<'a>(known: &'a Dict, above: &str, name: &str) -> Option<&'a Value> {
+    if above == SPACES {
+        known.values().next()
+    } else {
+        known.get(name)
+    }
 }
 
 fn unknown(known: &Dict, place: &str, above: &str, name: &str) -> ConfigError {
@@ -146,7 +158,7 @@ fn variable(known: &Dict, name: &str, key: &str, text: &str) -> Result<Value, Co
     let mut above = String::new();
     let mut segments = key.split('.').peekable();
     while let Some(segment) = segments.next() {
-        match section.get(segment) {
+        match known_entry(section, &above, segment) {
             Some(Value::Dict(_, deeper)) if segments.peek().is_some() => {
                 section = deeper;
                 above = format!("{above}{segment}.");

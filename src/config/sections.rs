@@ -307,6 +307,8 @@ pub struct Uploads {
     pub max_parallel_chunks: usize,
     /// The largest body that may come with its own digest.
     pub max_checksummed_chunk_bytes: u64,
+    /// So many wrong ranges or digests in a row end an upload.
+    pub max_failures: u32,
     /// What an acknowledged byte survives.
     pub durability: Durability,
     /// How much memory bodies may take, all together.
@@ -331,6 +333,7 @@ impl Default for Uploads {
             delete_completed: true,
             max_parallel_chunks: 4,
             max_checksummed_chunk_bytes: 64 << 20,
+            max_failures: 5,
             durability: Durability::Power,
             memory_budget_bytes: 256 << 20,
             idempotency_secs: 86_400,

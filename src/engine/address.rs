@@ -83,7 +83,7 @@ impl Inner {
         let stored = self.move_staged(live, &staged, &address).await?;
         let object = Object {
             key: address,
-            shared: self.settings.key_template.is_shared(),
+            shared: self.settings.template(&staged.space).is_shared(),
             etag: stored.etag,
             ..staged
         };
@@ -122,9 +122,17 @@ impl Inner {
         if let Some(intent) = intents.find(|intent| intent.kind == IntentKind::Address) {
             return Ok(intent.key);
         }
-        let facts = key_facts(upload.id, &upload.declared, upload.created_at);
+        let facts = key_facts(
+            upload.id,
+            &upload.owner,
+            &upload.declared,
+            upload.created_at,
+        );
         let sha256 = digests.get(DigestAlgorithm::Sha256);
-        let address = self.settings.key_template.fill(&facts, sha256);
+        let address = self
+            .settings
+            .template(&upload.owner.space)
+            .fill(&facts, sha256);
         address.ok_or_else(|| {
             EngineError::Internal("an upload was assembled without its SHA-256".into())
         })

@@ -82,7 +82,7 @@ impl Inner {
 
     /// Checks a range against the upload's length and the limits, and a length that the request tells.
     fn check_size(&self, live: &Live, write: &Write) -> Result<()> {
-        let max = self.largest(live.plan);
+        let max = self.largest_for(live);
         let end = write.end.unwrap_or(write.start);
         if Length(end.get()) > max || write.length.is_some_and(|length| length > max) {
             return Err(EngineError::TooLarge { max });
@@ -109,7 +109,7 @@ impl Inner {
     /// Where a body of unknown length has to end.
     pub(super) fn open_end(&self, live: &Live) -> u64 {
         live.length()
-            .unwrap_or_else(|| self.largest(live.plan))
+            .unwrap_or_else(|| self.largest_for(live))
             .get()
     }
 
@@ -239,9 +239,9 @@ impl Inner {
         if length.is_some() && live.plan == Plan::Adopted {
             return Err(EngineError::Unwritable);
         }
-        if length.is_some_and(|length| length > self.largest(live.plan)) {
+        if length.is_some_and(|length| length > self.largest_for(&live)) {
             return Err(EngineError::TooLarge {
-                max: self.largest(live.plan),
+                max: self.largest_for(&live),
             });
         }
         let news = length.is_some() && live.length().is_none();

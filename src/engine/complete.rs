@@ -192,9 +192,9 @@ impl Inner {
             upload.length = Some(length);
             length
         };
-        if length > self.largest(live.plan) {
+        if length > self.largest_for(&live) {
             return Err(EngineError::TooLarge {
-                max: self.largest(live.plan),
+                max: self.largest_for(&live),
             });
         }
         let (now, epoch) = (self.clock.now(), live.epoch());
@@ -203,6 +203,7 @@ impl Inner {
             .begin_assembly(live.id, epoch, length, command.digests.clone(), now, until)
             .await
             .map_err(|error| live.catalog_failed(error))?;
+        self.places.notify_waiters();
         let mut state = live.state();
         let upload = &mut state.snapshot.upload;
         upload.state = UploadState::Assembling { attempts: 0, until };
@@ -327,6 +328,7 @@ impl Inner {
             let settled = vec![IntentKind::Multipart, IntentKind::Object];
             (self.make_object(live, &upload, known).await?, settled)
         };
+        self.check_type(live, &upload, &object).await?;
         let now = self.clock.now();
         let completed = self
             .catalog
@@ -396,6 +398,7 @@ impl Inner {
         Ok(Object {
             key: upload.store_key.clone(),
             first: upload.id,
+            space: upload.owner.space.clone(),
             shared: false,
             size: length,
             content_type: upload.declared.content_type.clone(),
@@ -521,6 +524,7 @@ impl Inner {
     pub(super) async fn ended(&self, live: &Live, event: &'static str) {
         count(live.protocol(), live.role(), event);
         self.registry.remove(live);
+        self.places.notify_waiters();
         self.clean_up_soon(live.id, event == "completed").await;
     }
 }

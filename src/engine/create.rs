@@ -10,13 +10,19 @@ use super::{Create, Created, EngineError, IdempotencyKey, Inner, NewRole, Result
 use crate::catalog::{self, Idempotency, NewUpload};
 use crate::model::upload::{Declared, Protocol, Role, Snapshot};
 use crate::model::{
-    DigestAlgorithm, Handle, KeyFacts, Length, Plan, StoreKey, Timestamp, Upload, UploadId,
-    UploadKey, UploadState,
+    Caller, DigestAlgorithm, Handle, KeyFacts, Length, Plan, StoreKey, Subject, Timestamp, Upload,
+    UploadId, UploadKey, UploadOwner, UploadState,
 };
 use crate::store::Shape;
 
 impl Inner {
-    pub(super) async fn create(self: &Arc<Self>, create: Create) -> Result<Created> {
+    pub(super) async fn create(
+        self: &Arc<Self>,
+        create: Create,
+        caller: Option<&Caller>,
+    ) -> Result<Created> {
+        let held_to = self.held_to(caller);
+        held_to.check_type(&create)?;
         let plan = match self.store.shape() {
             _ if create.protocol == Protocol::S3 => {
                 self.past_the_server()?;
@@ -29,32 +35,42 @@ impl Inner {
                 parts.equal_parts(),
             ),
         };
-        let max = self.largest(plan);
+        let max = self.largest(plan, held_to.max_size);
         if create.length.is_some_and(|length| length > max) {
             return Err(EngineError::TooLarge { max });
         }
         let (role, parts) = match &create.role {
             NewRole::Whole => (Role::Whole, Vec::new()),
             NewRole::Partial => (Role::Partial, Vec::new()),
-            NewRole::Final(handles) => (Role::Final, self.find_parts(&create, handles, max).await?),
+            NewRole::Final(handles) => (
+                Role::Final,
+                self.find_parts(&create, handles, max, &held_to.owner)
+                    .await?,
+            ),
         };
         let id = UploadId::generate();
         let key = UploadKey::generate();
         let now = self.clock.now();
-        let instant = self.instant_key(id, &create, now);
+        let instant = self.instant_key(id, &create, &held_to.owner, now);
         let idempotency = create
             .idempotency
             .as_ref()
-            .map(|key| self.idempotency(key, &create, now));
+            .map(|key| self.idempotency(key, &create, &held_to.owner, now));
         let protocol = create.protocol;
         let new = NewUpload {
             id,
             key_hash: key.hash(),
+            store_key: self.first_key(id, role, &held_to.owner, &create.declared, now),
+            typed: role != Role::Partial && held_to.is_typed(),
+            owner: held_to.owner,
+            max_size: held_to.max_size,
+            retention: held_to.retention,
+            limits: held_to.limits,
+            idle_since: now.before(self.settings.open_idle),
             protocol,
             role,
             parts,
             sealed: create.seal.as_ref().map(|secret| key.seal(&secret.0)),
-            store_key: self.first_key(id, role, &create.declared, now),
             declared: create.declared,
             length: create.length,
             plan,
@@ -67,7 +83,7 @@ impl Inner {
             instant,
             held_until: now.after(HOLD),
         };
-        let upload = match self.catalog.create(new, idempotency).await? {
+        let upload = match self.create_in_turn(new, idempotency).await? {
             catalog::Created::New(upload) => {
                 count(protocol, role, "created");
                 if upload.state.has_ended() {
@@ -100,6 +116,7 @@ impl Inner {
         create: &Create,
         handles: &[Handle],
         max: Length,
+        owner: &UploadOwner,
     ) -> Result<Vec<UploadId>> {
         let mut total = 0_u64;
         for (index, handle) in handles.iter().enumerate() {
@@ -108,6 +125,9 @@ impl Inner {
                 found => found?,
             };
             let part = snapshot.upload;
+            if part.owner.space != owner.space || part.owner.subject != owner.subject {
+                return Err(EngineError::NotYours);
+            }
             if part.role != Role::Partial || part.protocol != create.protocol {
                 return Err(bad_part(index, "is no partial upload"));
             }
@@ -125,8 +145,14 @@ impl Inner {
     }
 
     /// Where the object would be that a creation can be answered with at once.
-    fn instant_key(&self, id: UploadId, create: &Create, now: Timestamp) -> Option<StoreKey> {
-        let template = &self.settings.key_template;
+    fn instant_key(
+        &self,
+        id: UploadId,
+        create: &Create,
+        owner: &UploadOwner,
+        now: Timestamp,
+    ) -> Option<StoreKey> {
+        let template = self.settings.template(&owner.space);
         let asks = self.settings.instant
             && template.is_shared()
             && create.protocol == Protocol::Native
@@ -135,7 +161,8 @@ impl Inner {
             return None;
         }
         let sha256 = create.declared.digests.get(DigestAlgorithm::Sha256)?;
-        template.fill(&key_facts(id, &create.declared, now), Some(sha256))
+        let facts = key_facts(id, owner, &create.declared, now);
+        template.fill(&facts, Some(sha256))
     }
 
     /// The key that an upload's bytes are brought together under: its object's own, if that can be known now.
@@ -143,13 +170,17 @@ impl Inner {
         &self,
         id: UploadId,
         role: Role,
+        owner: &UploadOwner,
         declared: &Declared,
         created_at: Timestamp,
     ) -> StoreKey {
-        let facts = key_facts(id, declared, created_at);
+        let facts = key_facts(id, owner, declared, created_at);
         match role {
             Role::Partial => None,
-            Role::Whole | Role::Final => self.settings.key_template.fill(&facts, None),
+            Role::Whole | Role::Final => {
+                let template = self.settings.template(&owner.space);
+                template.fill(&facts, None)
+            }
         }
         .unwrap_or_else(|| StoreKey::staged(id))
     }
@@ -158,9 +189,17 @@ impl Inner {
         self.registry.insert(Snapshot::of_new(upload)).await
     }
 
-    /// The most bytes that an upload under a plan may have.
-    pub(super) fn largest(&self, plan: Plan) -> Length {
-        plan.max_length().min(Length(self.settings.max_size_bytes))
+    /// The most bytes that an upload under a plan may have, of someone who is held to `max_size`.
+    pub(super) fn largest(&self, plan: Plan, max_size: Option<Length>) -> Length {
+        let everywhere = Length(self.settings.max_size_bytes);
+        plan.max_length()
+            .min(max_size.unwrap_or(everywhere))
+            .min(everywhere)
+    }
+
+    /// The same of one that is there.
+    pub(super) fn largest_for(&self, live: &Live) -> Length {
+        self.largest(live.plan, live.max_size)
     }
 
     /// When an upload expires if its last byte comes now. One that comes in one request is kept for its client only when it
@@ -187,7 +226,13 @@ impl Inner {
         now.after(ttl).min(created_at.after(session_max_age))
     }
 
-    fn idempotency(&self, key: &IdempotencyKey, create: &Create, now: Timestamp) -> Idempotency {
+    fn idempotency(
+        &self,
+        key: &IdempotencyKey,
+        create: &Create,
+        owner: &UploadOwner,
+        now: Timestamp,
+    ) -> Idempotency {
         let declared = &create.declared;
         let fingerprint = hash_fields(&[
             create.protocol.name().as_bytes(),
@@ -199,7 +244,7 @@ impl Inner {
             &[u8::from(declared.sequential)],
         ]);
         Idempotency {
-            key_hash: hash_fields(&[key.scope.as_bytes(), key.key.as_bytes()]),
+            key_hash: scoped(key, owner),
             fingerprint,
             expires_at: now.after(self.settings.idempotency_ttl),
         }
@@ -207,9 +252,16 @@ impl Inner {
 }
 
 /// What an upload's key is made from.
-pub(super) fn key_facts(id: UploadId, declared: &Declared, created_at: Timestamp) -> KeyFacts<'_> {
+pub(super) fn key_facts<'a>(
+    id: UploadId,
+    owner: &'a UploadOwner,
+    declared: &'a Declared,
+    created_at: Timestamp,
+) -> KeyFacts<'a> {
     KeyFacts {
         id,
+        space: &owner.space,
+        subject: owner.subject.as_ref(),
         filename: declared.filename.as_deref(),
         created_at,
     }
@@ -226,6 +278,19 @@ pub(super) fn count(protocol: Protocol, role: Role, event: &'static str) {
 fn bad_part(index: usize, why: &str) -> EngineError {
     EngineError::BadParts {
         detail: format!("part {} of the upload {why}", index + 1),
+    }
+}
+
+/// The same key of another caller is another key. Nobody in particular is one caller.
+fn scoped(key: &IdempotencyKey, owner: &UploadOwner) -> [u8; 32] {
+    let subject = owner.subject.as_ref().map(Subject::as_str);
+    match subject {
+        None => hash_fields(&[b"", key.0.as_bytes()]),
+        Some(subject) => hash_fields(&[
+            owner.space.as_str().as_bytes(),
+            subject.as_bytes(),
+            key.0.as_bytes(),
+        ]),
     }
 }
 

@@ -235,7 +235,7 @@ impl Inner {
     }
 
     fn cell_of(&self, upload: &Upload, number: PartNumber) -> Result<Cell> {
-        let max = self.largest(upload.plan).get();
+        let max = self.largest(upload.plan, upload.max_size).get();
         let cell = upload.plan.cell(number, upload.length);
         cell.filter(|cell| cell.range.end() <= max).ok_or_else(|| {
             let last = upload.length.unwrap_or_default().get().checked_sub(1);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::catalog::CatalogError;
 use crate::model::upload::FailureReason;
-use crate::model::{ByteRange, DigestAlgorithm, Length, Offset, PartNumber};
+use crate::model::{ByteRange, DigestAlgorithm, Length, LimitHit, Offset, PartNumber};
 use crate::store::StoreError;
 
 /// Why a command was not carried out. Nothing acknowledged is lost by any of them.
@@ -121,6 +121,18 @@ pub enum EngineError {
         /// Which digest.
         algorithm: DigestAlgorithm,
     },
+    /// The upload is another's.
+    #[error("the upload belongs to somebody else")]
+    NotYours,
+    /// It is of a type that is not taken.
+    #[error("{detail}")]
+    WrongType {
+        /// Which it is, and which would be taken.
+        detail: String,
+    },
+    /// A limit was met.
+    #[error("the limit {} allows {}, and {} of it is left", .0.limit.as_str(), .0.allowed, .0.left)]
+    Limited(LimitHit),
     /// As many chunks of this upload are in flight as may be.
     #[error("{max} chunks of this upload are in flight already")]
     TooManyChunks {
@@ -202,6 +214,7 @@ impl From<CatalogError> for EngineError {
         match error {
             CatalogError::NotFound => Self::NotFound,
             CatalogError::Stale => Self::Displaced,
+            CatalogError::Limited(hit) => Self::Limited(hit),
             CatalogError::Unavailable(_) => Self::unavailable(error),
             CatalogError::Corrupt(_) => Self::Internal(error.into()),
         }

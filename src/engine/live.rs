@@ -14,10 +14,12 @@ use super::hasher::Hasher;
 use super::lease::WriterEntry;
 use super::{EngineError, Inner, Result};
 use crate::catalog::{CatalogError, Commit};
-use crate::model::upload::{Epoch, HashPoint, Protocol, Role, Snapshot, StoreUploadId};
+use crate::model::upload::{
+    Epoch, FailureReason, HashPoint, Protocol, Role, Snapshot, StoreUploadId,
+};
 use crate::model::{
-    ByteRange, KeyHash, Length, Offset, PartNumber, PartReceipt, Plan, StoreKey, Timestamp, Upload,
-    UploadId, UploadKey, UploadState,
+    ByteRange, Caller, KeyHash, Length, Offset, PartNumber, PartReceipt, Plan, StoreKey, Timestamp,
+    Upload, UploadId, UploadKey, UploadOwner, UploadState,
 };
 
 /// How long an upload that nobody touches stays in memory, and how long where there are many.
@@ -31,6 +33,8 @@ pub(super) struct Live {
     pub(super) id: UploadId,
     pub(super) plan: Plan,
     pub(super) created_at: Timestamp,
+    pub(super) max_size: Option<Length>,
+    owner: UploadOwner,
     key_hash: KeyHash,
     state: Mutex<State>,
     /// Held while the multipart upload is begun, so that there is one.
@@ -73,6 +77,8 @@ pub(super) struct State {
     pub(super) composed: BTreeMap<PartNumber, PartReceipt>,
     /// The catalog knows that something is put in one piece under the store key.
     pub(super) object_announced: bool,
+    /// How often in a row its client got it wrong.
+    pub(super) failures: u32,
     /// Another process took it over, or it has ended.
     pub(super) lost: bool,
     last_used: Instant,
@@ -117,6 +123,8 @@ impl Live {
             id: upload.id,
             plan: upload.plan,
             created_at: upload.created_at,
+            max_size: upload.max_size,
+            owner: upload.owner.clone(),
             key_hash: upload.key_hash,
             beginning: tokio::sync::Mutex::default(),
             turning: tokio::sync::Mutex::default(),
@@ -139,6 +147,7 @@ impl Live {
                 missing_since: None,
                 composed: BTreeMap::new(),
                 object_announced: false,
+                failures: 0,
                 lost: false,
                 last_used: Instant::now(),
             }),
@@ -482,6 +491,55 @@ impl Inner {
         let live = Arc::new(Live::new(self.distrust(snapshot)));
         *place = Some(Arc::clone(&live));
         Ok(Opened::Live(live))
+    }
+
+    /// A client got a range or a digest wrong: too often in a row, and its upload fails for good. Gives the error back.
+    pub(super) async fn misbehaved(&self, id: UploadId, error: EngineError) -> EngineError {
+        let wrong = matches!(
+            error,
+            EngineError::RangeMismatch { .. } | EngineError::DigestMismatch { .. }
+        );
+        let Some(live) = self.registry.get(id).await.filter(|_| wrong) else {
+            return error;
+        };
+        let too_often = {
+            let mut state = live.state();
+            state.failures += 1;
+            state.failures >= self.settings.max_failures
+                && state.snapshot.upload.state.takes_bytes()
+        };
+        if too_often && let Err(error) = self.fail(&live, FailureReason::Misbehaved).await {
+            tracing::warn!(upload = %id, %error, "an upload whose client misbehaves could not be ended");
+        }
+        error
+    }
+
+    /// A client got it right: what went wrong before is forgotten.
+    pub(super) async fn behaved(&self, id: UploadId) {
+        if let Some(live) = self.registry.get(id).await {
+            live.state().failures = 0;
+        }
+    }
+
+    /// Refuses whoever has the key of an upload and is not the one whose it is. A wrong key looks like no upload.
+    pub(super) async fn check_owner(
+        &self,
+        id: UploadId,
+        key: &UploadKey,
+        caller: &Caller,
+    ) -> Result<()> {
+        let (key_hash, owner) = match self.registry.get(id).await {
+            Some(live) => (live.key_hash, live.owner.clone()),
+            None => self.catalog.owner(id).await?.ok_or(EngineError::NotFound)?,
+        };
+        if key_hash != key.hash() {
+            return Err(EngineError::NotFound);
+        }
+        if owner.is(caller) {
+            Ok(())
+        } else {
+            Err(EngineError::NotYours)
+        }
     }
 
     /// What is known of an upload, without taking it over.

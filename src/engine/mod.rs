@@ -12,6 +12,7 @@ mod admit;
 mod buffer;
 mod complete;
 mod compose;
+mod content_type;
 mod create;
 mod direct;
 mod error;
@@ -21,6 +22,7 @@ mod lane;
 mod lease;
 mod live;
 mod prune;
+mod quota;
 mod readback;
 mod recover;
 mod settings;
@@ -34,7 +36,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -42,6 +44,7 @@ use tokio_util::task::TaskTracker;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::model::digest::Digests;
+use crate::model::quota::Used;
 use crate::model::upload::{Declared, Protocol};
 use crate::model::{
     ByteRange, Caller, Digest, DigestAlgorithm, Handle, Length, Object, Offset, PartNumber,
@@ -58,7 +61,7 @@ use prune::JumpGuard;
 pub use crate::store::direct::{AnswerWith, FoundPart, SignedRequest};
 pub use direct::{PartUrls, SignedPart};
 pub use error::{BodyError, Conflict, EngineError};
-pub use settings::{Durability, Serve, Settings, Verify};
+pub use settings::{Durability, Readers, Serve, Settings, Space, Verify};
 
 /// Short for results of the engine.
 pub type Result<T> = std::result::Result<T, EngineError>;
@@ -75,7 +78,7 @@ pub struct Create {
     pub declared: Declared,
     /// Its length, if known.
     pub length: Option<Length>,
-    /// Makes the creation repeatable: the caller's scope and the key it sent.
+    /// Makes the creation repeatable.
     pub idempotency: Option<IdempotencyKey>,
     /// What it is for.
     pub role: NewRole,
@@ -106,14 +109,9 @@ pub enum NewRole {
     Final(Vec<Handle>),
 }
 
-/// What makes a creation repeatable.
+/// What makes a creation repeatable for one and the same caller. A secret: it hands out the upload's key.
 #[derive(Clone)]
-pub struct IdempotencyKey {
-    /// Whose key it is; the same key of another caller is another key.
-    pub scope: String,
-    /// As the client sent it. A secret: it hands out the upload's key.
-    pub key: String,
-}
+pub struct IdempotencyKey(pub String);
 
 /// An upload that was created, with the key that opens it. The key is shown this once.
 #[derive(Debug, Clone)]
@@ -327,6 +325,8 @@ struct Inner {
     budget: Budget,
     registry: Registry,
     jumps: JumpGuard,
+    /// An upload ended: whoever waits for a place may look.
+    places: Notify,
     /// How many cells of the tail are moved at once, and how many uploads hashed from files, over all uploads.
     moves: Semaphore,
     hashings: Semaphore,
@@ -372,9 +372,18 @@ impl Admission {
     pub async fn run(self, body: Body) -> Result<Written> {
         match self.0 {
             Admitted::Writer(writer) => {
-                let tasks = writer.tasks();
+                let (tasks, engine, id) = (writer.tasks(), writer.engine(), writer.id());
                 let written = tasks.spawn(writer.run(body)).await;
-                written.unwrap_or_else(|error| Err(EngineError::Internal(error.into())))
+                match written
+                    .map_err(|error| EngineError::Internal(error.into()))
+                    .flatten()
+                {
+                    Ok(written) => {
+                        engine.behaved(id).await;
+                        Ok(written)
+                    }
+                    Err(error) => Err(engine.misbehaved(id, error).await),
+                }
             }
             Admitted::Repeat {
                 engine,
@@ -409,6 +418,7 @@ impl Engine {
             budget: Budget::new(settings.memory_budget_bytes),
             registry: Registry::default(),
             jumps: JumpGuard::new(clock.now()),
+            places: Notify::new(),
             moves: Semaphore::new(MOVES),
             hashings: Semaphore::new(HASHINGS),
             compositions: Semaphore::new(COMPOSITIONS),
@@ -447,14 +457,26 @@ impl Engine {
         }
     }
 
-    /// Creates an upload.
+    async fn check(&self, id: UploadId, key: &UploadKey) -> Result<()> {
+        match &self.caller {
+            Some(caller) => self.inner.check_owner(id, key, caller).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Creates an upload. Where as many are open as its caller may have, it waits for a place first.
     pub async fn create(&self, create: Create) -> Result<Created> {
-        self.inner.create(create).await
+        self.inner.create(create, self.caller.as_deref()).await
     }
 
     /// Checks everything that needs no body, and takes the range: whoever is in its way is displaced.
     pub async fn admit(&self, write: Write) -> Result<Admission> {
-        self.inner.admit(write).await.map(Admission)
+        self.check(write.id, &write.key).await?;
+        let id = write.id;
+        match self.inner.admit(write).await {
+            Ok(admitted) => Ok(Admission(admitted)),
+            Err(error) => Err(self.inner.misbehaved(id, error).await),
+        }
     }
 
     /// Ends every writer of the upload, fixes its length if one is told, and says how far it got.
@@ -464,6 +486,7 @@ impl Engine {
         key: &UploadKey,
         length: Option<Length>,
     ) -> Result<Written> {
+        self.check(id, key).await?;
         self.inner
             .displace(id, key, length)
             .await
@@ -473,16 +496,19 @@ impl Engine {
     /// Ends every writer of the upload, and tells what is known: its offset is final, until somebody writes again. Fails with
     /// `Unavailable` if a writer cannot be ended just now.
     pub async fn halt(&self, id: UploadId, key: &UploadKey) -> Result<Status> {
+        self.check(id, key).await?;
         self.inner.halt(id, key).await.map_err(come_back)
     }
 
     /// What is known. Live writers commit what they have first, and go on.
     pub async fn status(&self, id: UploadId, key: &UploadKey) -> Result<Status> {
+        self.check(id, key).await?;
         self.inner.status(id, key).await
     }
 
     /// Signs requests that put parts into the store, past the server. All of them or none.
     pub async fn part_urls(&self, ask: PartUrls) -> Result<Vec<SignedPart>> {
+        self.check(ask.id, &ask.key).await?;
         self.inner.part_urls(ask).await.map_err(come_back)
     }
 
@@ -495,6 +521,7 @@ impl Engine {
         number: PartNumber,
         etag: Option<&str>,
     ) -> Result<Written> {
+        self.check(id, key).await?;
         let arrived = self.inner.part_arrived(id, key, number, etag).await;
         arrived.map_err(come_back)
     }
@@ -507,27 +534,33 @@ impl Engine {
         key: &UploadKey,
         numbers: Vec<PartNumber>,
     ) -> Result<Vec<(PartNumber, SignedRequest)>> {
+        self.check(id, key).await?;
         let signed = self.inner.adopted_urls(id, key, numbers).await;
         signed.map_err(come_back)
     }
 
     /// The parts that the store has of such an upload, by their numbers.
     pub async fn adopted_parts(&self, id: UploadId, key: &UploadKey) -> Result<Vec<FoundPart>> {
+        self.check(id, key).await?;
         self.inner.adopted_parts(id, key).await.map_err(come_back)
     }
 
     /// Makes the object of the parts that are named, if the store has them. Repeatable.
     pub async fn complete_with(&self, complete: CompleteWith) -> Result<Completion> {
-        self.inner.complete_with(complete).await.map_err(come_back)
+        self.check(complete.id, &complete.key).await?;
+        let completion = self.inner.complete_with(complete).await;
+        completion.map_err(come_back)
     }
 
     /// Makes the object. Repeatable.
     pub async fn complete(&self, complete: Complete) -> Result<Completion> {
+        self.check(complete.id, &complete.key).await?;
         self.inner.complete(complete).await.map_err(come_back)
     }
 
     /// Ends an upload; all it left is removed. Repeatable.
     pub async fn abort(&self, id: UploadId, key: &UploadKey) -> Result<()> {
+        self.check(id, key).await?;
         self.inner.abort(id, key).await.map_err(come_back)
     }
 
@@ -535,12 +568,34 @@ impl Engine {
     /// off. Waits for one that is being completed. `Gone` if it was ended before. `NotFound` for a completed one of the S3 plugin:
     /// what opens it is in the link to its content.
     pub async fn terminate(&self, id: UploadId, key: &UploadKey) -> Result<()> {
+        self.check(id, key).await?;
         self.inner.terminate(id, key).await.map_err(come_back)
     }
 
-    /// The object of a completed upload.
-    pub async fn content(&self, id: UploadId, key: &UploadKey) -> Result<(Upload, Object)> {
-        self.inner.content(id, key).await
+    /// The object of a completed upload, for whoever may read it: with its key whose it is; without, whom the space lets read.
+    pub async fn content(&self, id: UploadId, key: Option<&UploadKey>) -> Result<(Upload, Object)> {
+        if self.inner.may_read(id, self.caller.as_deref()).await? {
+            return self.inner.content(id).await;
+        }
+        let key = key.ok_or(EngineError::NotFound)?;
+        match &self.caller {
+            Some(caller) => self.inner.check_owner(id, key, caller).await?,
+            None => drop(self.inner.peek(id, key).await?),
+        }
+        self.inner.content(id).await
+    }
+
+    /// The same for whoever has a link that was signed for it.
+    pub async fn linked_content(&self, id: UploadId) -> Result<(Upload, Object)> {
+        self.inner.content(id).await
+    }
+
+    /// How much of each limit the caller has used up.
+    pub async fn used(&self) -> Result<Vec<Used>> {
+        match &self.caller {
+            Some(caller) => self.inner.used(caller).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     /// The bytes of an object, or a stretch of them.
@@ -548,9 +603,14 @@ impl Engine {
         Ok(self.inner.store.read(&object.key, range).await?)
     }
 
-    /// The object that has this SHA-256, where objects are addressed by their content.
+    /// The object that has this SHA-256, where objects are addressed by their content, if the caller may read it.
     pub async fn object_with(&self, sha256: &Digest) -> Result<Option<Object>> {
-        Ok(self.inner.catalog.object_with(sha256.clone()).await?)
+        let found = self.inner.catalog.object_with(sha256.clone()).await?;
+        let may = |object: &Object| match &self.caller {
+            Some(caller) => caller.reads_all_of(&object.space),
+            None => true,
+        };
+        Ok(found.filter(may))
     }
 
     /// A request that gets an object straight from the store, which answers as it is told; `None` where content goes through

@@ -318,18 +318,23 @@ impl Inner {
     async fn purge(&self, now: Timestamp, dry_run: bool, report: &mut PruneReport) -> Result<()> {
         let before = now.before(self.settings.retention);
         if dry_run {
-            report.purged = self.catalog.count_ended(before).await?;
+            report.purged = self.catalog.count_ended(before, now).await?;
             return Ok(());
         }
-        let ended = self.purge_ended(before, report).await;
+        let ended = self.purge_ended(before, now, report).await;
         report.go_on(ended, "purging uploads")?;
         while self.catalog.purge_records(now, before, BATCH).await? > 0 {}
         Ok(())
     }
 
-    async fn purge_ended(&self, before: Timestamp, report: &mut PruneReport) -> Result<()> {
+    async fn purge_ended(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+        report: &mut PruneReport,
+    ) -> Result<()> {
         while report.purged < MOST {
-            let purged = self.catalog.purge_ended(before, BATCH).await?;
+            let purged = self.catalog.purge_ended(before, now, BATCH).await?;
             report.purged += purged;
             if purged == 0 {
                 break;

@@ -1,9 +1,11 @@
 //! What the engine can be told.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::KeyTemplate;
+use crate::model::caller::MediaTypes;
+use crate::model::{KeyTemplate, Length, Limits, SpaceName};
 
 /// What an acknowledged byte survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -35,11 +37,49 @@ pub enum Serve {
     Redirect,
 }
 
+/// What uploads of a space are held to, where that is not what holds everywhere.
+#[derive(Debug, Clone, Default)]
+pub struct Space {
+    /// The largest upload.
+    pub max_size: Option<Length>,
+    /// What may be uploaded.
+    pub content_types: MediaTypes,
+    /// How an object's key is made.
+    pub key_template: Option<KeyTemplate>,
+    /// How long records of ended uploads stay.
+    pub retention: Option<Duration>,
+    /// Who may read content.
+    pub readers: Readers,
+    /// How much may be used up.
+    pub limits: Limits,
+}
+
+/// Who may read the content of a space, beside those who have an upload's key and those whose token has the scope `read`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Readers {
+    /// Nobody else.
+    #[default]
+    Owner,
+    /// Whoever has a token of the space.
+    Space,
+    /// Whoever knows an upload's id.
+    Public,
+}
+
 /// Limits, sizes and times of the engine. The configuration's documentation says what each is for.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `store.key`
     pub key_template: KeyTemplate,
+    /// `spaces`
+    pub spaces: BTreeMap<SpaceName, Space>,
+    /// `quotas.open_idle_secs`
+    pub open_idle: Duration,
+    /// `quotas.open_wait_secs`
+    pub open_wait: Duration,
+    /// `uploads.max_failures`
+    pub max_failures: u32,
     /// `store.s3.equal_parts`
     pub equal_parts: bool,
     /// `spool.path`
@@ -86,4 +126,20 @@ pub struct Settings {
     pub body_stall: Duration,
     /// `prune.orphan_grace_secs`
     pub orphan_grace: Duration,
+}
+
+impl Settings {
+    /// What uploads of a space are held to. One that is configured no longer is like one of which nothing was said.
+    #[must_use]
+    pub fn space(&self, name: &SpaceName) -> Option<&Space> {
+        self.spaces.get(name)
+    }
+
+    /// How keys are made in a space.
+    #[must_use]
+    pub fn template(&self, space: &SpaceName) -> &KeyTemplate {
+        self.space(space)
+            .and_then(|space| space.key_template.as_ref())
+            .unwrap_or(&self.key_template)
+    }
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::live::check_expiry;
 use super::{
-    AnswerWith, EngineError, Inner, Readiness, Result, Secret, Serve, SignedRequest, Status,
+    AnswerWith, EngineError, Inner, Readers, Readiness, Result, Secret, Serve, SignedRequest,
+    Status,
 };
 use crate::model::upload::Snapshot;
-use crate::model::{ByteRange, Object, Upload, UploadId, UploadKey, UploadState};
+use crate::model::{ByteRange, Caller, Object, Scope, Upload, UploadId, UploadKey, UploadState};
 
 /// How long a status waits for live writers to commit what they have.
 const SAVE_WITHIN: Duration = Duration::from_millis(900);
@@ -48,8 +49,25 @@ impl Inner {
         status_of(snapshot, key)
     }
 
-    pub(super) async fn content(&self, id: UploadId, key: &UploadKey) -> Result<(Upload, Object)> {
-        let (_, snapshot) = self.peek(id, key).await?;
+    /// Whether someone may read an upload's content without its key.
+    pub(super) async fn may_read(&self, id: UploadId, caller: Option<&Caller>) -> Result<bool> {
+        let Some(caller) = caller else {
+            return Ok(false);
+        };
+        let Some((_, owner)) = self.catalog.owner(id).await? else {
+            return Ok(false);
+        };
+        let readers = self.settings.space(&owner.space).map(|space| space.readers);
+        let (has_token, space) = (caller.token.is_some(), &owner.space);
+        Ok(match readers.unwrap_or_default() {
+            Readers::Public => true,
+            Readers::Space => has_token && (!caller.bound || caller.space == *space),
+            Readers::Owner => has_token && caller.reads_all_of(space),
+        })
+    }
+
+    pub(super) async fn content(&self, id: UploadId) -> Result<(Upload, Object)> {
+        let snapshot = self.catalog.load(id).await?.ok_or(EngineError::NotFound)?;
         check_expiry(&snapshot.upload, self.clock.now())?;
         match snapshot.upload.state.clone() {
             UploadState::Completed { object, .. } => Ok((snapshot.upload, object)),

@@ -29,7 +29,7 @@ use super::lease::Lease;
 use super::live::Live;
 use super::{Body, Conflict, EngineError, Expected, Inner, Result, Write, Written};
 use crate::model::digest::Digests;
-use crate::model::{ByteRange, Digest, Length, Offset};
+use crate::model::{ByteRange, Digest, Length, Offset, UploadId};
 use rest::{OpenCell, Segment, WholeHash};
 
 /// How many cells of one body may be on their way to the store.
@@ -123,13 +123,27 @@ impl Writer {
         self.live.progress.subscribe()
     }
 
+    /// The upload that it writes to.
+    pub(super) fn id(&self) -> UploadId {
+        self.live.id
+    }
+
+    /// The engine that it works for.
+    pub(super) fn engine(&self) -> Arc<Inner> {
+        Arc::clone(&self.engine)
+    }
+
     /// Where writers run.
     pub(super) fn tasks(&self) -> TaskTracker {
         self.engine.tasks.clone()
     }
 
     /// Takes the body to its end and answers for what came of it.
-    pub(super) async fn run(mut self: Box<Self>, mut body: Body) -> Result<Written> {
+    pub(super) async fn run(mut self: Box<Self>, body: Body) -> Result<Written> {
+        let (engine, live) = (&self.engine, &self.live);
+        let mut body = engine
+            .check_beginning(live, self.request.start, body)
+            .await?;
         self.take_up_hash();
         let end = self.pump(&mut body).await;
         // From here on the rest of the body, if there is any, is whoever's who gave it.
@@ -252,7 +266,7 @@ impl Writer {
 
     /// How many of the next bytes belong to the range and to the upload, whose length may have become known in the meantime.
     fn claim_room(&self, bytes: u64) -> u64 {
-        let largest = self.engine.largest(self.live.plan);
+        let largest = self.engine.largest_for(&self.live);
         let state = self.live.state();
         let end = state.snapshot.upload.length.unwrap_or(largest).get();
         let end = self.request.end.map_or(end, |asked| asked.get().min(end));

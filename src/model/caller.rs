@@ -268,6 +268,14 @@ impl Caller {
         }
     }
 
+    /// Whether the caller may read what is in a space without having more than its name. Where nobody has to say who they are,
+    /// whoever knows the name may.
+    #[must_use]
+    pub fn reads_all_of(&self, space: &SpaceName) -> bool {
+        let at_home = !self.bound || self.space == *space;
+        self.token.is_none() || (self.scopes.allow(Scope::Read) && at_home)
+    }
+
     /// Whether the caller may look after the uploads of a space.
     #[must_use]
     pub fn looks_after(&self, space: &SpaceName) -> bool {

@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use super::caller::{SpaceName, Subject};
 use super::digest::{Digest, DigestAlgorithm};
 use super::handle::UploadId;
 use super::time::Timestamp;
+use sha2::Digest as _;
 
 /// The name of an object in the store, relative to the store's own prefix or folder.
 ///
@@ -77,6 +79,7 @@ enum Piece {
     Ext,
     Date,
     Space,
+    Subject,
 }
 
 /// What a key is made from.
@@ -86,6 +89,10 @@ pub struct KeyFacts<'a> {
     pub id: UploadId,
     /// The file's name, as its client declared it.
     pub filename: Option<&'a str>,
+    /// The space that it is in.
+    pub space: &'a SpaceName,
+    /// Who created it, if anybody said so.
+    pub subject: Option<&'a Subject>,
     /// When the upload was created; its day in UTC is the date.
     pub created_at: Timestamp,
 }
@@ -98,14 +105,14 @@ pub struct InvalidTemplate {
     why: String,
 }
 
-/// The space of uploads that nobody has a token for.
-const DEFAULT_SPACE: &str = "default";
 /// What of a file's name goes into a key at most, in bytes.
 const MAX_NAME_BYTES: usize = 128;
 const MAX_EXT_BYTES: usize = 16;
 /// What stands for a name or an extension where there is none.
 const NO_NAME: &str = "file";
 const NO_EXT: &str = "bin";
+/// What stands for a subject where nobody said who they are.
+const NO_SUBJECT: &str = "nobody";
 /// The most that one segment of a key may have: what file systems take as a name.
 const MAX_SEGMENT_BYTES: usize = 255;
 
@@ -143,7 +150,8 @@ impl KeyTemplate {
                 Piece::Filename => key.push_str(&safe_name(facts.filename)),
                 Piece::Ext => key.push_str(&extension(facts.filename)),
                 Piece::Date => key.push_str(&facts.created_at.to_utc().date().to_string()),
-                Piece::Space => key.push_str(DEFAULT_SPACE),
+                Piece::Space => key.push_str(facts.space.as_str()),
+                Piece::Subject => key.push_str(&safe_subject(facts.subject)),
             }
         }
         Some(key)
@@ -152,6 +160,29 @@ impl KeyTemplate {
 
 /// A file's name as a segment of a key: every character that is no letter, digit, `-`, `_` or `.` of ASCII becomes `_`, and
 /// so do dots at the front. Of a long name the end stays.
+/// A subject as it stands in a key: what cannot stand there is replaced, and what would be cut off or could be mistaken for
+/// another's is told apart by a hash.
+fn safe_subject(subject: Option<&Subject>) -> String {
+    let Some(subject) = subject else {
+        return NO_SUBJECT.to_owned();
+    };
+    let text = subject.as_str();
+    let safe: String = (text.chars().take(MAX_NAME_BYTES))
+        .map(|char| {
+            if char.is_ascii_alphanumeric() || char == '-' {
+                char
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    if safe == text && safe != NO_SUBJECT {
+        return safe;
+    }
+    let hash = sha2::Sha256::digest(text.as_bytes());
+    format!("{safe}-{}", hex::encode(&hash[..8]))
+}
+
 fn safe_name(name: Option<&str>) -> String {
     let safe: String = name
         .unwrap_or_default()
@@ -208,9 +239,10 @@ impl std::str::FromStr for KeyTemplate {
                 "ext" => Piece::Ext,
                 "date" => Piece::Date,
                 "space" => Piece::Space,
+                "subject" => Piece::Subject,
                 _ => {
                     return Err(invalid(format!(
-                        "has an unknown placeholder {{{name}}}; known are {{id}}, {{sha256}}, {{filename}}, {{ext}}, {{date}}, {{space}}"
+                        "has an unknown placeholder {{{name}}}; known are {{id}}, {{sha256}}, {{filename}}, {{ext}}, {{date}}, {{space}}, {{subject}}"
                     )));
                 }
             });
@@ -224,8 +256,12 @@ impl std::str::FromStr for KeyTemplate {
             ));
         }
         let longest = "n".repeat(MAX_NAME_BYTES);
+        let space = "s".repeat(64).parse().expect("a name");
+        let subject = "@".repeat(255).parse().expect("a name");
         let facts = KeyFacts {
             id: UploadId::from_bytes([0; 16]),
+            space: &space,
+            subject: Some(&subject),
             filename: Some(&longest),
             created_at: Timestamp(0),
         };
@@ -269,6 +305,8 @@ mod tests {
     fn filled(template: &str, id: UploadId, filename: Option<&str>) -> String {
         let template: KeyTemplate = template.parse().expect("valid");
         let facts = KeyFacts {
+            space: &SpaceName::default(),
+            subject: None,
             id,
             filename,
             created_at: DAY,
@@ -337,6 +375,8 @@ mod tests {
             assert_eq!(template.needs_content(), needs_content);
             assert_eq!(template.is_shared(), shared);
             let facts = KeyFacts {
+                space: &SpaceName::default(),
+                subject: None,
                 id: UploadId::generate(),
                 filename: None,
                 created_at: DAY,
@@ -369,7 +409,7 @@ mod tests {
         let error = "{name}/{id}".parse::<KeyTemplate>().expect_err("refused");
         assert_eq!(
             error.to_string(),
-            "the key template \"{name}/{id}\" has an unknown placeholder {name}; known are {id}, {sha256}, {filename}, {ext}, {date}, {space}"
+            "the key template \"{name}/{id}\" has an unknown placeholder {name}; known are {id}, {sha256}, {filename}, {ext}, {date}, {space}, {subject}"
         );
     }
 

@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::caller::SpaceName;
 use super::digest::Digests;
 use super::handle::{KeyHash, UploadId};
 use super::key::StoreKey;
 use super::plan::{PartNumber, Plan};
+use super::quota::UploadOwner;
 use super::range::{ByteRange, Length, Offset, RangeSet};
 use super::time::Timestamp;
 
@@ -137,6 +139,12 @@ pub struct Upload {
     pub id: UploadId,
     /// The hash of the key that opens it.
     pub key_hash: KeyHash,
+    /// Whose it is.
+    pub owner: UploadOwner,
+    /// The most bytes that it may have, where its creator was held to less than the server allows.
+    pub max_size: Option<Length>,
+    /// Its content has to be of the type that was declared.
+    pub typed: bool,
     /// The protocol that created it.
     pub protocol: Protocol,
     /// What it is for.
@@ -252,6 +260,10 @@ pub enum FailureReason {
     PartGone,
     /// Together its partial uploads have more bytes than an upload may have.
     TooLarge,
+    /// The bytes are of another type than was declared, or of one that is not taken.
+    ContentType,
+    /// Its client got it wrong too often.
+    Misbehaved,
 }
 
 impl FailureReason {
@@ -263,6 +275,8 @@ impl FailureReason {
             Self::StoreLost => "store_lost",
             Self::PartGone => "part_gone",
             Self::TooLarge => "too_large",
+            Self::ContentType => "content_type",
+            Self::Misbehaved => "misbehaved",
         }
     }
 }
@@ -276,6 +290,8 @@ impl std::str::FromStr for FailureReason {
             "store_lost" => Ok(Self::StoreLost),
             "part_gone" => Ok(Self::PartGone),
             "too_large" => Ok(Self::TooLarge),
+            "content_type" => Ok(Self::ContentType),
+            "misbehaved" => Ok(Self::Misbehaved),
             _ => Err(UnknownWord(name.to_owned())),
         }
     }
@@ -347,6 +363,8 @@ pub struct Object {
     pub key: StoreKey,
     /// The upload that brought its bytes. Others with the same bytes may name it, too.
     pub first: UploadId,
+    /// The space of that upload.
+    pub space: SpaceName,
     /// Its key is an address of its content, that uploads of the same bytes share; it can be found by its SHA-256.
     pub shared: bool,
     /// Its size in bytes.
@@ -362,6 +380,14 @@ pub struct Object {
     /// Whether what is stored is known to be what was hashed: the store checked a checksum on the way in, the bytes were read
     /// back, or this process wrote them to a disk itself.
     pub store_checked: bool,
+}
+
+impl Object {
+    /// Whether another upload of the same space had brought the same bytes. What is in other spaces is nobody's business.
+    #[must_use]
+    pub fn is_known_beside(&self, upload: &Upload) -> bool {
+        self.first != upload.id && self.space == upload.owner.space
+    }
 }
 
 /// How an object's digests are known.
@@ -424,7 +450,7 @@ impl Upload {
     /// Whether its object was there before: another upload had brought the same bytes.
     #[must_use]
     pub fn is_deduplicated(&self) -> bool {
-        matches!(&self.state, UploadState::Completed { object, .. } if object.first != self.id)
+        matches!(&self.state, UploadState::Completed { object, .. } if object.is_known_beside(self))
     }
 }
 

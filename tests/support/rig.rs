@@ -73,6 +73,10 @@ impl Ground {
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             key_template: "{id}".parse().expect("a template"),
+            spaces: std::collections::BTreeMap::new(),
+            open_idle: Duration::from_mins(10),
+            open_wait: Duration::from_millis(200),
+            max_failures: 100,
             equal_parts: false,
             spool_path: self.folder.path().join("spool"),
             spool_max_bytes: 1024 * MIB,

@@ -31,9 +31,10 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::body;
 use super::content::{self, About};
 use super::error::Problem;
+use super::gate::Gate;
 use crate::clock::Clock;
 use crate::engine::{Engine, EngineError, Status};
-use crate::model::{Handle, Length, UploadState};
+use crate::model::{Handle, Length, Scope, UploadState};
 use announce::Announcer;
 use dialect::Dialect;
 use fields::Limits;
@@ -43,8 +44,8 @@ use take::Taken;
 
 /// The protocol over an engine.
 pub struct Ietf {
-    /// What carries the commands out.
-    pub engine: Engine,
+    /// What stands before the engine.
+    pub gate: Gate,
     /// What tells how long an upload has left.
     pub clock: Clock,
     /// What answers say of the server.
@@ -75,7 +76,7 @@ impl Ietf {
         Wording {
             dialect,
             limits: Limits {
-                max_size: self.engine.settings().max_size_bytes,
+                max_size: self.gate.settings().max_size_bytes,
                 max_append_size: self.settings.max_request_bytes,
             },
             now: self.clock.now(),
@@ -85,6 +86,7 @@ impl Ietf {
     /// The answer to a request with content. `appended`: its status if more content is to come.
     async fn answer(
         &self,
+        engine: &Engine,
         dialect: &'static Dialect,
         handle: &Handle,
         content: &Content,
@@ -103,7 +105,7 @@ impl Ietf {
             }) => self.wording(dialect).working(offset, retry_after),
             Err(error) => {
                 let problem = problem::of(error, dialect, Some(content.start));
-                self.refuse(dialect, handle, problem).await
+                self.refuse(engine, dialect, handle, problem).await
             }
         }
     }
@@ -111,11 +113,12 @@ impl Ietf {
     /// Refuses a request with content, and says how far the upload got if it is there.
     async fn refuse(
         &self,
+        engine: &Engine,
         dialect: &'static Dialect,
         handle: &Handle,
         problem: Problem,
     ) -> Response {
-        let status = self.engine.status(handle.id, &handle.key).await.ok();
+        let status = engine.status(handle.id, &handle.key).await.ok();
         self.wording(dialect).refusal(problem, status.as_ref())
     }
 }
@@ -151,7 +154,7 @@ fn handle_of(segment: Segment) -> Result<Handle, Problem> {
 }
 
 async fn discover(State(ietf): Shared, headers: HeaderMap) -> Response {
-    let time_to_live = ietf.engine.settings().session_ttl;
+    let time_to_live = ietf.gate.settings().session_ttl;
     ietf.wording(Dialect::of(&headers))
         .options(ALLOW_AT_BASE, Some(time_to_live))
 }
@@ -164,12 +167,16 @@ async fn discover_upload(State(ietf): Shared, headers: HeaderMap) -> Response {
 async fn create(State(ietf): Shared, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let dialect = Dialect::of(&parts.headers);
+    let engine = match ietf.gate.enter(&parts.extensions, Scope::Upload) {
+        Ok(engine) => engine,
+        Err(problem) => return ietf.wording(dialect).refusal(problem, None),
+    };
     let Begun {
         handle,
         mut place,
         content,
         resumable,
-    } = match begin(&ietf, dialect, &parts.headers).await {
+    } = match begin(&ietf, &engine, dialect, &parts.headers).await {
         Ok(begun) => begun,
         Err(problem) => return ietf.wording(dialect).refusal(problem, None),
     };
@@ -179,14 +186,21 @@ async fn create(State(ietf): Shared, request: Request) -> Response {
         announcer.announce(&fields).await;
     }
     let body = body::for_engine(body);
-    let taken = take::take(&ietf.engine, &handle, &content, body, announcer).await;
+    let taken = take::take(&engine, &handle, &content, body, announcer).await;
     match &taken {
         Ok(Taken::Whole(_)) => place.expires_at = None,
         // Nobody knows of the upload who could come back for it.
-        Err(_) if !resumable => drop(ietf.engine.abort(handle.id, &handle.key).await),
+        Err(_) if !resumable => drop(engine.abort(handle.id, &handle.key).await),
         _ => {}
     }
-    let answer = ietf.answer(dialect, &handle, &content, StatusCode::CREATED, taken);
+    let answer = ietf.answer(
+        &engine,
+        dialect,
+        &handle,
+        &content,
+        StatusCode::CREATED,
+        taken,
+    );
     ietf.wording(dialect).created(answer.await, &place)
 }
 
@@ -198,17 +212,22 @@ struct Begun {
     resumable: bool,
 }
 
-async fn begin(ietf: &Ietf, dialect: &Dialect, headers: &HeaderMap) -> Result<Begun, Problem> {
+async fn begin(
+    ietf: &Ietf,
+    engine: &Engine,
+    dialect: &Dialect,
+    headers: &HeaderMap,
+) -> Result<Begun, Problem> {
     let Creation {
         create,
         content,
         resumable,
     } = parse::creation(dialect, headers)?;
-    let max = Length(ietf.engine.settings().max_size_bytes);
+    let max = Length(ietf.gate.settings().max_size_bytes);
     if content.end.is_some_and(|end| end.get() > max.get()) {
         return Err(EngineError::TooLarge { max }.into());
     }
-    let created = ietf.engine.create(create).await?;
+    let created = engine.create(create).await?;
     let handle = Handle {
         id: created.upload.id,
         key: created.key,
@@ -230,24 +249,26 @@ async fn begin(ietf: &Ietf, dialect: &Dialect, headers: &HeaderMap) -> Result<Be
 async fn append(State(ietf): Shared, segment: Segment, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let dialect = Dialect::of(&parts.headers);
-    let handle = match handle_of(segment) {
-        Ok(handle) => handle,
+    let entered = ietf.gate.enter(&parts.extensions, Scope::Upload);
+    let (engine, handle) = match entered.and_then(|engine| Ok((engine, handle_of(segment)?))) {
+        Ok(both) => both,
         Err(problem) => return ietf.wording(dialect).refusal(problem, None),
     };
     let content = match parse::append(dialect, &parts.headers) {
         Ok(content) => content,
-        Err(problem) => return ietf.refuse(dialect, &handle, problem).await,
+        Err(problem) => return ietf.refuse(&engine, dialect, &handle, problem).await,
     };
     let body = body::for_engine(body);
     let announcer = Announcer::of(&parts);
-    let taken = take::take(&ietf.engine, &handle, &content, body, announcer).await;
-    ietf.answer(dialect, &handle, &content, dialect.appended, taken)
+    let taken = take::take(&engine, &handle, &content, body, announcer).await;
+    ietf.answer(&engine, dialect, &handle, &content, dialect.appended, taken)
         .await
 }
 
-async fn retrieve(State(ietf): Shared, segment: Segment, headers: HeaderMap) -> Answer {
-    let dialect = Dialect::of(&headers);
-    let status = halt(&ietf, dialect, segment, &headers).await?;
+async fn retrieve(State(ietf): Shared, segment: Segment, request: Request) -> Answer {
+    let dialect = Dialect::of(request.headers());
+    let engine = ietf.gate.enter(request.extensions(), Scope::Upload)?;
+    let status = halt(&engine, dialect, segment, request.headers()).await?;
     Ok(ietf.wording(dialect).retrieval(&status))
 }
 
@@ -256,14 +277,24 @@ async fn fetch(State(ietf): Shared, segment: Segment, request: Request) -> Answe
     let (parts, _) = request.into_parts();
     let (method, headers) = (&parts.method, &parts.headers);
     let dialect = Dialect::of(headers);
-    let status = halt(&ietf, dialect, segment, headers).await?;
+    let Ok(engine) = ietf.gate.enter(&parts.extensions, Scope::Upload) else {
+        let handle = handle_of(segment)?;
+        return content::of_upload(
+            &ietf.gate,
+            &parts,
+            handle.id,
+            Some(&handle.key),
+            Problem::from,
+        )
+        .await;
+    };
+    let status = halt(&engine, dialect, segment, headers).await?;
     let wording = ietf.wording(dialect);
     let UploadState::Completed { object, .. } = &status.upload.state else {
         return Ok(wording.retrieval(&status));
     };
-    let engine = &ietf.engine;
     let mut response = content::answer(
-        engine,
+        &engine,
         About::of_upload(&status.upload, object),
         object,
         method,
@@ -275,22 +306,23 @@ async fn fetch(State(ietf): Shared, segment: Segment, request: Request) -> Answe
 }
 
 async fn halt(
-    ietf: &Ietf,
+    engine: &Engine,
     dialect: &Dialect,
     segment: Segment,
     headers: &HeaderMap,
 ) -> Result<Status, Problem> {
     let handle = handle_of(segment)?;
     parse::retrieval(dialect, headers)?;
-    let halted = take::halt(&ietf.engine, &handle).await;
+    let halted = take::halt(engine, &handle).await;
     halted.map_err(|error| problem::of_question(error, dialect))
 }
 
-async fn cancel(State(ietf): Shared, segment: Segment, headers: HeaderMap) -> Answer {
-    let dialect = Dialect::of(&headers);
+async fn cancel(State(ietf): Shared, segment: Segment, request: Request) -> Answer {
+    let dialect = Dialect::of(request.headers());
+    let engine = ietf.gate.enter(request.extensions(), Scope::Upload)?;
     let handle = handle_of(segment)?;
-    parse::cancellation(dialect, &headers)?;
-    let ended = ietf.engine.terminate(handle.id, &handle.key).await;
+    parse::cancellation(dialect, request.headers())?;
+    let ended = engine.terminate(handle.id, &handle.key).await;
     ended.map_err(|error| problem::of(error, dialect, None))?;
     Ok(render::cancelled())
 }

@@ -41,6 +41,7 @@ fn object() -> Object {
     Object {
         key: "k".parse().expect("a key"),
         first: UploadId::from_bytes([7; 16]),
+        space: crate::model::SpaceName::default(),
         shared: false,
         size: Length(100),
         content_type: None,
@@ -61,6 +62,9 @@ fn status(state: UploadState, received: u64) -> Status {
     let upload = Upload {
         id: id(),
         key_hash: UploadKey::generate().hash(),
+        owner: crate::model::UploadOwner::default(),
+        max_size: None,
+        typed: false,
         protocol: Protocol::Ietf,
         role: Role::Whole,
         declared: Declared {

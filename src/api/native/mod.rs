@@ -20,11 +20,12 @@ use http::header::ALLOW;
 use http::{HeaderMap, StatusCode};
 
 use super::body;
-use super::content::{self, About};
+use super::content;
 use super::error::Problem;
+use super::gate::Gate;
 use super::session::Advice;
 use crate::engine::Engine;
-use crate::model::UploadId;
+use crate::model::{Scope, UploadId};
 use parse::{Chunk, Credentials};
 
 /// The most that a JSON body may have.
@@ -34,8 +35,8 @@ const MAX_URLS_JSON_BYTES: usize = 256 << 10;
 
 /// The native protocol over an engine.
 pub struct Native {
-    /// What carries the commands out.
-    pub engine: Engine,
+    /// What stands before the engine.
+    pub gate: Gate,
     /// What answers say of the server.
     pub settings: Settings,
 }
@@ -110,18 +111,20 @@ fn id_of(id: Id) -> Result<String, Problem> {
 
 async fn create(State(native): Shared, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
+    let engine = native.gate.enter(&parts.extensions, Scope::Upload)?;
     let json = body::read_small(body, MAX_JSON_BYTES, native.settings.json_timeout).await?;
     let command = parse::create(&parts.headers, &json)?;
-    let created = native.engine.create(command).await?;
+    let created = engine.create(command).await?;
     Ok(render::created(&created, &native.settings))
 }
 
 async fn chunk(State(native): Shared, id: Id, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
+    let engine = native.gate.enter(&parts.extensions, Scope::Upload)?;
     let written = match parse::chunk(&id_of(id)?, &parts.headers)? {
         Chunk::Write(write) => {
             // Until it is admitted the body is not touched: a client that awaits `100 Continue` sends nothing for a refusal.
-            let admission = native.engine.admit(write).await?;
+            let admission = engine.admit(write).await?;
             admission.run(body::for_engine(body)).await?
         }
         Chunk::Ask {
@@ -129,8 +132,7 @@ async fn chunk(State(native): Shared, id: Id, request: Request) -> Answer {
             length,
         } => {
             body::expect_none(body, native.settings.json_timeout).await?;
-            native
-                .engine
+            engine
                 .displace(credentials.id, &credentials.key, length)
                 .await?
         }
@@ -140,11 +142,12 @@ async fn chunk(State(native): Shared, id: Id, request: Request) -> Answer {
 
 async fn part_urls(State(native): Shared, id: Id, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
+    let engine = native.gate.enter(&parts.extensions, Scope::Upload)?;
     let credentials = parse::credentials(&id_of(id)?, &parts.headers)?;
-    invite(&native, &credentials, &parts.headers).await?;
+    invite(&engine, &credentials, &parts.headers).await?;
     let json = body::read_small(body, MAX_URLS_JSON_BYTES, native.settings.json_timeout).await?;
     let ask = parts::urls(credentials, &parts.headers, &json)?;
-    Ok(parts::signed(&native.engine.part_urls(ask).await?))
+    Ok(parts::signed(&engine.part_urls(ask).await?))
 }
 
 async fn part_arrived(
@@ -154,12 +157,12 @@ async fn part_arrived(
 ) -> Answer {
     let Path((id, number)) = path.map_err(|_| Problem::no_such_upload())?;
     let (parts, body) = request.into_parts();
+    let engine = native.gate.enter(&parts.extensions, Scope::Upload)?;
     let credentials = parse::credentials(&id, &parts.headers)?;
-    invite(&native, &credentials, &parts.headers).await?;
+    invite(&engine, &credentials, &parts.headers).await?;
     let json = body::read_small(body, MAX_JSON_BYTES, native.settings.json_timeout).await?;
     let (number, etag) = (parts::number(&number)?, parts::etag(&parts.headers, &json)?);
-    let written = native
-        .engine
+    let written = engine
         .part_arrived(credentials.id, &credentials.key, number, etag.as_deref())
         .await?;
     Ok(render::written(written))
@@ -167,59 +170,47 @@ async fn part_arrived(
 
 /// Nobody is invited to send a body about an upload that is not there.
 async fn invite(
-    native: &Native,
+    engine: &Engine,
     credentials: &Credentials,
     headers: &HeaderMap,
 ) -> Result<(), Problem> {
     if body::awaits_continue(headers) {
         let (id, key) = (credentials.id, &credentials.key);
-        native.engine.status(id, key).await?;
+        engine.status(id, key).await?;
     }
     Ok(())
 }
 
 async fn status(State(native): Shared, id: Id, request: Request) -> Answer {
+    let engine = native.gate.enter(request.extensions(), Scope::Upload)?;
     let credentials = parse::credentials(&id_of(id)?, request.headers())?;
-    let status = native
-        .engine
-        .status(credentials.id, &credentials.key)
-        .await?;
+    let status = engine.status(credentials.id, &credentials.key).await?;
     Ok(render::status(&status, &native.settings))
 }
 
 async fn complete(State(native): Shared, id: Id, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
+    let engine = native.gate.enter(&parts.extensions, Scope::Upload)?;
     let credentials = parse::credentials(&id_of(id)?, &parts.headers)?;
     let id = credentials.id;
-    invite(&native, &credentials, &parts.headers).await?;
+    invite(&engine, &credentials, &parts.headers).await?;
     let json = body::read_small(body, MAX_JSON_BYTES, native.settings.json_timeout).await?;
     let command = parse::complete(credentials, &parts.headers, &json)?;
-    let completion = native.engine.complete(command).await?;
+    let completion = engine.complete(command).await?;
     Ok(render::completion(id, &completion, &native.settings))
 }
 
 async fn abort(State(native): Shared, id: Id, request: Request) -> Answer {
+    let engine = native.gate.enter(request.extensions(), Scope::Upload)?;
     let credentials = parse::credentials(&id_of(id)?, request.headers())?;
-    native
-        .engine
-        .abort(credentials.id, &credentials.key)
-        .await?;
+    engine.abort(credentials.id, &credentials.key).await?;
     Ok(render::aborted())
 }
 
 async fn content(State(native): Shared, id: Id, request: Request) -> Answer {
     let (parts, _) = request.into_parts();
-    let credentials = parse::credentials(&id_of(id)?, &parts.headers)?;
-    let (upload, object) = native
-        .engine
-        .content(credentials.id, &credentials.key)
-        .await?;
-    content::answer(
-        &native.engine,
-        About::of_upload(&upload, &object),
-        &object,
-        &parts.method,
-        &parts.headers,
-    )
-    .await
+    let id = id_of(id)?.parse();
+    let id = id.map_err(|_| Problem::no_such_upload())?;
+    let key = parse::key(&parts.headers);
+    content::of_upload(&native.gate, &parts, id, key.as_ref(), Problem::from).await
 }

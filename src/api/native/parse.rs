@@ -66,13 +66,18 @@ struct CompleteJson {
 /// The upload and the key that a request names. Anything wrong with either looks like an upload that is not there.
 pub(super) fn credentials(id: &str, headers: &HeaderMap) -> Result<Credentials, Problem> {
     let id = id.parse().map_err(|_| Problem::no_such_upload())?;
+    key(headers)
+        .map(|key| Credentials { id, key })
+        .ok_or_else(Problem::no_such_upload)
+}
+
+/// The key that a request names, if it is one.
+pub(super) fn key(headers: &HeaderMap) -> Option<UploadKey> {
     let mut keys = headers.get_all(UPLOAD_KEY).iter();
-    let key = match (keys.next(), keys.next()) {
+    match (keys.next(), keys.next()) {
         (Some(key), None) => key.to_str().ok().and_then(|key| key.parse().ok()),
         _ => None,
-    };
-    key.map(|key| Credentials { id, key })
-        .ok_or_else(Problem::no_such_upload)
+    }
 }
 
 /// A creation.
@@ -192,11 +197,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Proble
             && key.bytes().all(|byte| byte.is_ascii_graphic())
     });
     match (key, keys.next()) {
-        (Some(key), None) => Ok(Some(IdempotencyKey {
-            // There is one caller as long as nobody has to say who they are.
-            scope: String::new(),
-            key: key.to_owned(),
-        })),
+        (Some(key), None) => Ok(Some(IdempotencyKey(key.to_owned()))),
         _ => Err(Problem::bad_request(format!(
             "Idempotency-Key has to have {} to {} visible ASCII characters",
             IDEMPOTENCY_KEY_CHARS.start(),

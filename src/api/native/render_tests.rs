@@ -27,6 +27,9 @@ fn upload(state: UploadState) -> Upload {
     Upload {
         id: UploadId::from_bytes([7; 16]),
         key_hash: UploadKey::generate().hash(),
+        owner: crate::model::UploadOwner::default(),
+        max_size: None,
+        typed: false,
         protocol: Protocol::Native,
         role: Role::Whole,
         declared: Declared {
@@ -64,6 +67,7 @@ fn object() -> Object {
     Object {
         key: "k".parse().expect("a key"),
         first: UploadId::from_bytes([7; 16]),
+        space: crate::model::SpaceName::default(),
         shared: false,
         size: Length(100),
         content_type: Some("image/jpeg".to_owned()),

@@ -29,15 +29,15 @@ use http::header::ALLOW;
 use super::body;
 use super::content::{self, About};
 use super::error::Problem;
+use super::gate::{self, Gate};
 use super::session::Advice;
-use crate::engine::Engine;
-use crate::model::{Digest, Length, UploadId};
+use crate::model::{Digest, Length, Scope, UploadId};
 use parse::Kind;
 
 /// Files in one request, over an engine.
 pub struct Objects {
-    /// What carries the commands out.
-    pub engine: Engine,
+    /// What stands before the engine.
+    pub gate: Gate,
     /// What answers say of the server.
     pub settings: Settings,
 }
@@ -100,16 +100,18 @@ async fn by_content(
     request: Request,
 ) -> Result<Response, Problem> {
     let sha256 = parse::address(path.as_deref().map_or("", String::as_str))?;
-    let found = objects.engine.object_with(&sha256).await?;
+    let engine = objects.gate.enter_to_read(request.extensions())?;
+    let found = engine.object_with(&sha256).await?;
     let object = found.ok_or_else(render::no_such_object)?;
     let (method, headers) = (request.method(), request.headers());
-    let about = About::of_address(&object);
-    content::answer(&objects.engine, about, &object, method, headers).await
+    let about = About::of_address(&object, gate::caller(request.extensions())?);
+    content::answer(&engine, about, &object, method, headers).await
 }
 
 async fn bring(State(objects): Shared, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let Objects { engine, settings } = &*objects;
+    let settings = &objects.settings;
+    let engine = objects.gate.enter(&parts.extensions, Scope::Upload)?;
     let mut asked = parse::request(parts.uri.query(), &parts.headers, settings.max_size)?;
     let body = body::for_engine(body);
     let body = match asked.kind.clone() {
@@ -119,7 +121,7 @@ async fn bring(State(objects): Shared, request: Request) -> Result<Response, Pro
         }
     };
     let file = asked.file(settings.max_size)?;
-    let taken = take::take(engine, file, body).await;
+    let taken = take::take(&engine, file, body).await;
     match taken {
         Ok(taken) => Ok(render::taken(&taken, settings)),
         Err(error) => Err(render::refusal(error)),

@@ -39,6 +39,9 @@ fn upload() -> Upload {
     Upload {
         id: handle().id,
         key_hash: UploadKey::generate().hash(),
+        owner: crate::model::UploadOwner::default(),
+        max_size: None,
+        typed: false,
         protocol: Protocol::Objects,
         role: Role::Whole,
         declared: Declared::default(),
@@ -67,6 +70,7 @@ fn object() -> Object {
     Object {
         key: "k".parse().expect("a key"),
         first: handle().id,
+        space: crate::model::SpaceName::default(),
         shared: false,
         size: Length(100),
         content_type: Some("image/jpeg".to_owned()),

@@ -20,10 +20,11 @@ use http::header::ALLOW;
 use http::{StatusCode, Uri};
 
 use super::body;
-use super::content::{self, About};
+use super::content;
 use super::error::Problem;
+use super::gate::Gate;
 use crate::engine::{CompleteWith, Completion, Created, Engine, SignedRequest, ToldPart};
-use crate::model::{Handle, Object, PartNumber};
+use crate::model::{Handle, Object, PartNumber, Scope};
 
 /// The most that a JSON body may have: 10,000 parts with their etags.
 const MAX_JSON_BYTES: usize = 2 << 20;
@@ -32,8 +33,8 @@ const MAX_CREATE_JSON_BYTES: usize = 64 << 10;
 
 /// The plugin's routes over an engine.
 pub struct S3 {
-    /// What carries the commands out.
-    pub engine: Engine,
+    /// What stands before the engine.
+    pub gate: Gate,
     /// What answers say of the server.
     pub settings: Settings,
 }
@@ -108,6 +109,7 @@ fn handle_of(segment: Segment, uri: &Uri) -> Result<Handle, Problem> {
 }
 
 async fn params(State(s3): Shared, request: Request) -> Answer {
+    s3.gate.enter(request.extensions(), Scope::Upload)?;
     let filename = parse::form(request.uri())?;
     let origin = parse::origin(&request, &s3.settings.public_url)?;
     Ok(render::form(&filename, &origin, &s3.settings))
@@ -115,11 +117,9 @@ async fn params(State(s3): Shared, request: Request) -> Answer {
 
 async fn create(State(s3): Shared, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
+    let engine = s3.gate.enter(&parts.extensions, Scope::Upload)?;
     let json = body::read_small(body, MAX_CREATE_JSON_BYTES, s3.settings.json_timeout).await?;
-    let Created { upload, key } = s3
-        .engine
-        .create(parse::create(&parts.headers, &json)?)
-        .await?;
+    let Created { upload, key } = engine.create(parse::create(&parts.headers, &json)?).await?;
     Ok(render::created(&Handle { id: upload.id, key }))
 }
 
@@ -129,76 +129,84 @@ async fn sign(
     request: Request,
 ) -> Answer {
     let Path((segment, number)) = path.map_err(|_| Problem::no_such_upload())?;
+    let engine = s3.gate.enter(request.extensions(), Scope::Upload)?;
     let handle = parse::handle(&segment, request.uri())?;
     let number = parse::number(&number)?;
-    let signed = s3.urls(&handle, vec![number]).await?;
+    let signed = urls(&engine, &handle, vec![number]).await?;
     let (_, signed) = signed.first().ok_or_else(Problem::no_such_upload)?;
     Ok(render::signed(signed, s3.settings.url_ttl))
 }
 
 async fn sign_batch(State(s3): Shared, segment: Segment, request: Request) -> Answer {
+    let engine = s3.gate.enter(request.extensions(), Scope::Upload)?;
     let handle = handle_of(segment, request.uri())?;
     let numbers = parse::numbers(request.uri())?;
-    let signed = s3.urls(&handle, numbers).await?;
+    let signed = urls(&engine, &handle, numbers).await?;
     Ok(render::signed_batch(&signed))
 }
 
 async fn list(State(s3): Shared, segment: Segment, request: Request) -> Answer {
+    let engine = s3.gate.enter(request.extensions(), Scope::Upload)?;
     let handle = handle_of(segment, request.uri())?;
-    let parts = s3.engine.adopted_parts(handle.id, &handle.key).await?;
+    let parts = engine.adopted_parts(handle.id, &handle.key).await?;
     Ok(render::parts(&parts))
 }
 
 async fn complete(State(s3): Shared, segment: Segment, request: Request) -> Answer {
+    let engine = s3.gate.enter(request.extensions(), Scope::Upload)?;
     let handle = handle_of(segment, request.uri())?;
     let origin = parse::origin(&request, &s3.settings.public_url)?;
     let (parts, body) = request.into_parts();
     if body::awaits_continue(&parts.headers) {
         // Nobody is invited to send a body about an upload that is not there.
-        s3.engine.status(handle.id, &handle.key).await?;
+        engine.status(handle.id, &handle.key).await?;
     }
     let json = body::read_small(body, MAX_JSON_BYTES, s3.settings.json_timeout).await?;
     let told = parse::parts(&parts.headers, &json)?;
-    let object = s3.finish(&handle, told).await?;
+    let object = finish(&engine, &handle, told).await?;
     Ok(render::completed(&handle, &object, &origin, &s3.settings))
 }
 
 async fn abort(State(s3): Shared, segment: Segment, request: Request) -> Answer {
+    let engine = s3.gate.enter(request.extensions(), Scope::Upload)?;
     let handle = handle_of(segment, request.uri())?;
-    s3.engine.abort(handle.id, &handle.key).await?;
+    engine.abort(handle.id, &handle.key).await?;
     Ok(render::aborted())
 }
 
 async fn content(State(s3): Shared, segment: Segment, request: Request) -> Answer {
-    let handle = handle_of(segment, request.uri())?;
-    let (upload, object) = s3.engine.content(handle.id, &handle.key).await?;
-    let (method, headers) = (request.method(), request.headers());
-    let about = About::of_upload(&upload, &object);
-    content::answer(&s3.engine, about, &object, method, headers).await
+    let (parts, _) = request.into_parts();
+    let handle = handle_of(segment, &parts.uri)?;
+    content::of_upload(
+        &s3.gate,
+        &parts,
+        handle.id,
+        Some(&handle.key),
+        Problem::from,
+    )
+    .await
 }
 
-impl S3 {
-    async fn urls(
-        &self,
-        handle: &Handle,
-        numbers: Vec<PartNumber>,
-    ) -> Result<Vec<(PartNumber, SignedRequest)>, Problem> {
-        let signed = self.engine.adopted_urls(handle.id, &handle.key, numbers);
-        Ok(signed.await?)
-    }
+async fn urls(
+    engine: &Engine,
+    handle: &Handle,
+    numbers: Vec<PartNumber>,
+) -> Result<Vec<(PartNumber, SignedRequest)>, Problem> {
+    let signed = engine.adopted_urls(handle.id, &handle.key, numbers);
+    Ok(signed.await?)
+}
 
-    /// Completes an upload, however long that takes: whatever else was said, the plugin would take for the end of it.
-    async fn finish(&self, handle: &Handle, parts: Vec<ToldPart>) -> Result<Object, Problem> {
-        let complete = CompleteWith {
-            id: handle.id,
-            key: handle.key.clone(),
-            parts,
-        };
-        loop {
-            match self.engine.complete_with(complete.clone()).await? {
-                Completion::Done { object, .. } => return Ok(object),
-                Completion::Working { retry_after } => tokio::time::sleep(retry_after).await,
-            }
+/// Completes an upload, however long that takes: whatever else was said, the plugin would take for the end of it.
+async fn finish(engine: &Engine, handle: &Handle, parts: Vec<ToldPart>) -> Result<Object, Problem> {
+    let complete = CompleteWith {
+        id: handle.id,
+        key: handle.key.clone(),
+        parts,
+    };
+    loop {
+        match engine.complete_with(complete.clone()).await? {
+            Completion::Done { object, .. } => return Ok(object),
+            Completion::Working { retry_after } => tokio::time::sleep(retry_after).await,
         }
     }
 }

@@ -247,6 +247,7 @@ mod tests {
         let object = Object {
             key: StoreKey::staged(UploadId::from_bytes([7; 16])),
             first: UploadId::from_bytes([8; 16]),
+            space: crate::model::SpaceName::default(),
             shared: true,
             size: Length(5),
             content_type: None,

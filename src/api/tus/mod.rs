@@ -26,11 +26,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tracing::Instrument as _;
 
 use super::body;
-use super::content::{self, About};
+use super::content;
 use super::error::{Code, Problem, method_not_allowed};
+use super::gate::Gate;
 use crate::engine::{Created, Engine, EngineError, Expected, Written};
 use crate::model::upload::Role;
-use crate::model::{Handle, Length, Offset, Upload, UploadState};
+use crate::model::{Handle, Length, Offset, Scope, Upload, UploadState};
 use parse::{Chunk, Creation};
 use refusal::Refusal;
 use render::Progress;
@@ -42,8 +43,8 @@ const TUS_VERSION: HeaderName = HeaderName::from_static("tus-version");
 
 /// The protocol over an engine.
 pub struct Tus {
-    /// What carries the commands out.
-    pub engine: Engine,
+    /// What stands before the engine.
+    pub gate: Gate,
     /// What answers say of the server.
     pub settings: Settings,
 }
@@ -121,7 +122,8 @@ async fn at_base(State(tus): Shared, request: Request) -> Answer {
         Some(Method::OPTIONS) => Ok(tus.discovery(AtPath::Base)),
         Some(Method::POST) => {
             parse::version(&parts.headers)?;
-            tus.create(&parts.headers, body).await
+            let engine = tus.gate.enter(&parts.extensions, Scope::Upload)?;
+            tus.create(&engine, &parts.headers, body).await
         }
         _ => AtPath::Base.refuse(),
     }
@@ -142,19 +144,29 @@ async fn at_upload(State(tus): Shared, segment: Segment, request: Request) -> An
     let segment = segment.map_err(|_| Problem::no_such_upload())?;
     let handle = parse::handle(&segment)?;
     match method {
+        // Clients lose their upload when it is refused, and it tells nothing but how far they got.
         Method::HEAD => tus.status(&handle).await,
-        Method::PATCH => tus.patch(&handle, &parts.headers, body).await,
-        Method::DELETE => tus.terminate(&handle).await,
-        _ => tus.content(&handle, &parts.headers).await,
+        Method::GET => {
+            let refuse = |error| Refusal::from(error).0;
+            Ok(content::of_upload(&tus.gate, &parts, handle.id, Some(&handle.key), refuse).await?)
+        }
+        method => {
+            let engine = tus.gate.enter(&parts.extensions, Scope::Upload)?;
+            if method == Method::PATCH {
+                patch(&engine, &handle, &parts.headers, body).await
+            } else {
+                terminate(&engine, &handle).await
+            }
+        }
     }
 }
 
 impl Tus {
     fn discovery(&self, at: AtPath) -> Response {
-        render::discovery(at, self.engine.settings().max_size_bytes)
+        render::discovery(at, self.gate.settings().max_size_bytes)
     }
 
-    async fn create(&self, headers: &HeaderMap, body: Body) -> Answer {
+    async fn create(&self, engine: &Engine, headers: &HeaderMap, body: Body) -> Answer {
         let Creation { create, chunk } = parse::creation(headers)?;
         let body = if chunk.is_some() {
             body
@@ -166,162 +178,154 @@ impl Tus {
             })?;
             Body::empty()
         };
-        let Created { upload, key } = self.engine.create(create).await?;
+        let Created { upload, key } = engine.create(create).await?;
         let handle = Handle { id: upload.id, key };
         let progress = match chunk {
-            Some(chunk) => self.take_first(&handle, chunk, body).await?,
-            None => self.begin_empty(&handle, &upload).await?,
+            Some(chunk) => take_first(engine, &handle, chunk, body).await?,
+            None => begin_empty(engine, &handle, &upload).await?,
         };
         Ok(render::created(&upload, &handle, progress, &self.settings))
     }
 
-    /// Takes the bytes that came with a creation. Whatever happens to the server on the way, the client is to learn its
-    /// upload's URL, and how far it got if that is certain.
-    async fn take_first(
-        &self,
-        handle: &Handle,
-        chunk: Chunk,
-        body: Body,
-    ) -> Result<Progress, Refusal> {
-        match self.append(handle, chunk, body).await {
-            Ok(written) => {
-                return Ok(Progress {
-                    offset: Some(written.offset),
-                    completed: written.is_full(),
-                });
-            }
-            Err(
-                error @ (EngineError::DigestMismatch { .. }
-                | EngineError::DigestMissing { .. }
-                | EngineError::RangeMismatch { .. }
-                | EngineError::TooLarge { .. }),
-            ) => {
-                // A refusal has no URL, so nobody would come back to it. What cannot be removed now expires.
-                let _ = self.engine.terminate(handle.id, &handle.key).await;
-                return Err(error.into());
-            }
-            Err(error) => {
-                tracing::warn!(upload = %handle.id, %error, "not all first bytes of an upload could be taken");
-            }
-        }
-        match settled(&self.engine, handle).await {
-            Ok(status) => Ok(Progress {
-                offset: Some(status.received.contiguous()),
-                completed: status.upload.state.has_ended(),
-            }),
-            Err(EngineError::Unavailable { .. }) => Ok(Progress::default()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Completes a new upload that needs no bytes.
-    async fn begin_empty(&self, handle: &Handle, upload: &Upload) -> Result<Progress, Refusal> {
-        let assembling = matches!(upload.state, UploadState::Assembling { .. });
-        let completed = if upload.role == Role::Final {
-            assembling && self.put_together(handle).await?
-        } else {
-            let empty = upload.length == Some(Length(0));
-            if empty {
-                finish(&self.engine, handle).await?;
-            }
-            empty
-        };
-        Ok(Progress {
-            offset: None,
-            completed,
-        })
-    }
-
-    /// Waits for a final upload whose parts are there; whether it is completed. It exists and is finished by itself, so that
-    /// only a failure for good is one.
-    async fn put_together(&self, handle: &Handle) -> Result<bool, EngineError> {
-        match finish(&self.engine, handle).await {
-            Ok(()) => Ok(true),
-            Err(EngineError::Unavailable { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
     async fn status(&self, handle: &Handle) -> Answer {
-        let status = settled(&self.engine, handle).await;
+        let status = settled(self.gate.for_holder(), handle).await;
         Ok(render::status(&status.map_err(Refusal::of_head)?))
     }
+}
 
-    async fn patch(&self, handle: &Handle, headers: &HeaderMap, body: Body) -> Answer {
-        let chunk = parse::chunk(headers)?;
-        let written = self.append(handle, chunk, body).await?;
-        Ok(render::written(handle.id, &written))
-    }
-
-    async fn terminate(&self, handle: &Handle) -> Answer {
-        self.engine.terminate(handle.id, &handle.key).await?;
-        Ok(render::terminated())
-    }
-
-    async fn content(&self, handle: &Handle, headers: &HeaderMap) -> Answer {
-        let (upload, object) = self.engine.content(handle.id, &handle.key).await?;
-        Ok(content::answer(
-            &self.engine,
-            About::of_upload(&upload, &object),
-            &object,
-            &Method::GET,
-            headers,
-        )
-        .await?)
-    }
-
-    /// Writes a body where the upload's bytes end; with the last of them the upload is completed, or it is no success. The
-    /// body is not touched before it is admitted: a client that awaits `100 Continue` sends nothing for a refusal.
-    async fn append(
-        &self,
-        handle: &Handle,
-        chunk: Chunk,
-        body: Body,
-    ) -> Result<Written, EngineError> {
-        let start = chunk.start;
-        let body = match &chunk.digests {
-            Expected::Known(_) => body::for_engine(body),
-            Expected::Trailing(trailing) => {
-                let trailing = trailing.clone();
-                body::with_trailers(body, move |trailers| {
-                    trailing.tell(checksum::the_one_in(trailers));
-                })
-            }
-        };
-        let admission = match self.engine.admit(chunk.into_write(handle)).await {
-            Ok(admission) => admission,
-            Err(error) => return Err(self.or_wrong_offset(error, handle, start).await),
-        };
-        let (engine, handle) = (self.engine.clone(), handle.clone());
-        let writing = async move {
-            let written = admission.run(body).await?;
-            if written.is_full() {
-                finish(&engine, &handle).await?;
-            }
-            Ok(written)
-        };
-        // A task of its own: a client that hangs up after its last byte may never come back to have it completed.
-        let written = tokio::spawn(writing.in_current_span()).await;
-        written.unwrap_or_else(|error| Err(EngineError::Internal(error.into())))
-    }
-
-    /// A wrong offset is told as such, whatever else does not fit.
-    async fn or_wrong_offset(
-        &self,
-        error: EngineError,
-        handle: &Handle,
-        start: Offset,
-    ) -> EngineError {
-        let sizes = matches!(
-            error,
-            EngineError::RangeMismatch { .. } | EngineError::TooLarge { .. }
-        );
-        if sizes && let Ok(status) = self.engine.status(handle.id, &handle.key).await {
-            let expected = status.received.contiguous();
-            if expected != start {
-                return EngineError::OutOfOrder { expected };
-            }
+/// Takes the bytes that came with a creation. Whatever happens to the server on the way, the client is to learn its
+/// upload's URL, and how far it got if that is certain.
+async fn take_first(
+    engine: &Engine,
+    handle: &Handle,
+    chunk: Chunk,
+    body: Body,
+) -> Result<Progress, Refusal> {
+    match append(engine, handle, chunk, body).await {
+        Ok(written) => {
+            return Ok(Progress {
+                offset: Some(written.offset),
+                completed: written.is_full(),
+            });
         }
-        error
+        Err(
+            error @ (EngineError::DigestMismatch { .. }
+            | EngineError::DigestMissing { .. }
+            | EngineError::RangeMismatch { .. }
+            | EngineError::TooLarge { .. }),
+        ) => {
+            // A refusal has no URL, so nobody would come back to it. What cannot be removed now expires.
+            let _ = engine.terminate(handle.id, &handle.key).await;
+            return Err(error.into());
+        }
+        Err(error) => {
+            tracing::warn!(upload = %handle.id, %error, "not all first bytes of an upload could be taken");
+        }
     }
+    match settled(engine, handle).await {
+        Ok(status) => Ok(Progress {
+            offset: Some(status.received.contiguous()),
+            completed: status.upload.state.has_ended(),
+        }),
+        Err(EngineError::Unavailable { .. }) => Ok(Progress::default()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Completes a new upload that needs no bytes.
+async fn begin_empty(
+    engine: &Engine,
+    handle: &Handle,
+    upload: &Upload,
+) -> Result<Progress, Refusal> {
+    let assembling = matches!(upload.state, UploadState::Assembling { .. });
+    let completed = if upload.role == Role::Final {
+        assembling && put_together(engine, handle).await?
+    } else {
+        let empty = upload.length == Some(Length(0));
+        if empty {
+            finish(engine, handle).await?;
+        }
+        empty
+    };
+    Ok(Progress {
+        offset: None,
+        completed,
+    })
+}
+
+/// Waits for a final upload whose parts are there; whether it is completed. It exists and is finished by itself, so that
+/// only a failure for good is one.
+async fn put_together(engine: &Engine, handle: &Handle) -> Result<bool, EngineError> {
+    match finish(engine, handle).await {
+        Ok(()) => Ok(true),
+        Err(EngineError::Unavailable { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn patch(engine: &Engine, handle: &Handle, headers: &HeaderMap, body: Body) -> Answer {
+    let chunk = parse::chunk(headers)?;
+    let written = append(engine, handle, chunk, body).await?;
+    Ok(render::written(handle.id, &written))
+}
+
+async fn terminate(engine: &Engine, handle: &Handle) -> Answer {
+    engine.terminate(handle.id, &handle.key).await?;
+    Ok(render::terminated())
+}
+
+/// Writes a body where the upload's bytes end; with the last of them the upload is completed, or it is no success. The
+/// body is not touched before it is admitted: a client that awaits `100 Continue` sends nothing for a refusal.
+async fn append(
+    engine: &Engine,
+    handle: &Handle,
+    chunk: Chunk,
+    body: Body,
+) -> Result<Written, EngineError> {
+    let start = chunk.start;
+    let body = match &chunk.digests {
+        Expected::Known(_) => body::for_engine(body),
+        Expected::Trailing(trailing) => {
+            let trailing = trailing.clone();
+            body::with_trailers(body, move |trailers| {
+                trailing.tell(checksum::the_one_in(trailers));
+            })
+        }
+    };
+    let admission = match engine.admit(chunk.into_write(handle)).await {
+        Ok(admission) => admission,
+        Err(error) => return Err(or_wrong_offset(engine, error, handle, start).await),
+    };
+    let (engine, handle) = (engine.clone(), handle.clone());
+    let writing = async move {
+        let written = admission.run(body).await?;
+        if written.is_full() {
+            finish(&engine, &handle).await?;
+        }
+        Ok(written)
+    };
+    // A task of its own: a client that hangs up after its last byte may never come back to have it completed.
+    let written = tokio::spawn(writing.in_current_span()).await;
+    written.unwrap_or_else(|error| Err(EngineError::Internal(error.into())))
+}
+
+/// A wrong offset is told as such, whatever else does not fit.
+async fn or_wrong_offset(
+    engine: &Engine,
+    error: EngineError,
+    handle: &Handle,
+    start: Offset,
+) -> EngineError {
+    let sizes = matches!(
+        error,
+        EngineError::RangeMismatch { .. } | EngineError::TooLarge { .. }
+    );
+    if sizes && let Ok(status) = engine.status(handle.id, &handle.key).await {
+        let expected = status.received.contiguous();
+        if expected != start {
+            return EngineError::OutOfOrder { expected };
+        }
+    }
+    error
 }

@@ -14,7 +14,7 @@ const ASK_AGAIN_SECS: u64 = 5;
 
 /// A refusal of a request.
 #[derive(Debug)]
-pub(super) struct Refusal(Problem);
+pub(super) struct Refusal(pub(super) Problem);
 
 impl Refusal {
     /// Of a HEAD. A client forgets the upload on any 4xx but 423, and begins anew on any 5xx, so that only an upload that is
@@ -79,6 +79,9 @@ fn status(error: &EngineError) -> Option<StatusCode> {
         | EngineError::NotPut { .. }
         | EngineError::PartsMissing { .. }
         | EngineError::PartsMismatch { .. }
+        | EngineError::NotYours
+        | EngineError::WrongType { .. }
+        | EngineError::Limited(_)
         | EngineError::TooManyChunks { .. }
         | EngineError::BodyBroken { .. }
         | EngineError::Unavailable { .. }

@@ -19,6 +19,9 @@ fn upload(role: Role, state: UploadState, length: Option<u64>) -> Upload {
     Upload {
         id: UploadId::from_bytes([7; 16]),
         key_hash: UploadKey::generate().hash(),
+        owner: crate::model::UploadOwner::default(),
+        max_size: None,
+        typed: false,
         protocol: Protocol::Tus,
         role,
         declared: Declared {
@@ -49,6 +52,7 @@ fn completed() -> UploadState {
     let object = Object {
         key: "k".parse().expect("a key"),
         first: UploadId::from_bytes([7; 16]),
+        space: crate::model::SpaceName::default(),
         shared: false,
         size: Length(100),
         content_type: None,

@@ -180,13 +180,25 @@ pub(crate) async fn purging_takes_what_ended_before_and_left_nothing(catalog: Sh
         assembling(&catalog).await.id,
     ];
     let before = Timestamp(30);
-    let count = || catalog.count_ended(before);
+    let count = || catalog.count_ended(before, START);
     assert_eq!(count().await.expect("counted"), 2);
-    assert_eq!(catalog.purge_ended(before, 1).await.expect("purged"), 1);
+    assert_eq!(
+        catalog.purge_ended(before, START, 1).await.expect("purged"),
+        1
+    );
     assert_eq!(catalog.load(ended[0]).await.expect("read"), None);
-    assert_eq!(catalog.purge_ended(before, 9).await.expect("purged"), 1);
+    assert_eq!(
+        catalog.purge_ended(before, START, 9).await.expect("purged"),
+        1
+    );
     assert_eq!(catalog.load(ended[2]).await.expect("read"), None);
-    assert_eq!(catalog.purge_ended(before, 9).await.expect("repeated"), 0);
+    assert_eq!(
+        catalog
+            .purge_ended(before, START, 9)
+            .await
+            .expect("repeated"),
+        0
+    );
     assert_eq!(count().await.expect("counted"), 0);
     for id in [ended[1], leaves].into_iter().chain(open) {
         assert!(catalog.load(id).await.expect("read").is_some());
@@ -195,12 +207,15 @@ pub(crate) async fn purging_takes_what_ended_before_and_left_nothing(catalog: Sh
         .settle(leaves, vec![IntentKind::Object])
         .await
         .expect("settled");
-    assert_eq!(catalog.purge_ended(before, 9).await.expect("purged"), 1);
+    assert_eq!(
+        catalog.purge_ended(before, START, 9).await.expect("purged"),
+        1
+    );
 }
 
 pub(crate) async fn a_purge_leaves_the_object_and_its_key(catalog: Shared) {
     let done = completed(&catalog).await;
-    let purged = catalog.purge_ended(EXPIRY, 9).await;
+    let purged = catalog.purge_ended(EXPIRY, START, 9).await;
     assert_eq!(purged.expect("purged"), 1);
     assert_eq!(catalog.load(done.id).await.expect("read"), None);
     let other = assembling(&catalog).await;
@@ -238,7 +253,10 @@ pub(crate) async fn records_are_purged_by_their_age(catalog: Shared) {
     assert_eq!(purge(20, 20, 9).await.expect("repeated"), 0);
     // Purging an upload takes its idempotency record with it, its event stays.
     assert_eq!(
-        catalog.purge_ended(Timestamp(31), 9).await.expect("purged"),
+        catalog
+            .purge_ended(Timestamp(31), START, 9)
+            .await
+            .expect("purged"),
         3
     );
     assert_eq!(purge(30, 0, 9).await.expect("purged"), 0);

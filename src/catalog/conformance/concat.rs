@@ -195,8 +195,17 @@ pub(crate) async fn parts_are_not_purged_before_they_are_discarded(catalog: Shar
     let one = part(&catalog).await;
     finish(&catalog, &one, 10).await;
     let long_after = EXPIRY;
-    assert_eq!(catalog.count_ended(long_after).await.expect("read"), 0);
-    assert_eq!(catalog.purge_ended(long_after, 10).await.expect("done"), 0);
+    assert_eq!(
+        catalog.count_ended(long_after, START).await.expect("read"),
+        0
+    );
+    assert_eq!(
+        catalog
+            .purge_ended(long_after, START, 10)
+            .await
+            .expect("done"),
+        0
+    );
     let before = EXPIRY;
     let discarded = catalog.discard_part(one.id, before, LATER).await;
     assert!(discarded.expect("asked"));
@@ -204,7 +213,13 @@ pub(crate) async fn parts_are_not_purged_before_they_are_discarded(catalog: Shar
         .settle(one.id, vec![IntentKind::Object])
         .await
         .expect("settled");
-    assert_eq!(catalog.purge_ended(long_after, 10).await.expect("done"), 1);
+    assert_eq!(
+        catalog
+            .purge_ended(long_after, START, 10)
+            .await
+            .expect("done"),
+        1
+    );
 }
 
 pub(crate) async fn a_terminated_upload_leaves_its_object_to_be_deleted(catalog: Shared) {

@@ -17,6 +17,9 @@ pub(crate) async fn a_new_upload_is_found_as_it_was_declared(catalog: Shared) {
         ..new_upload()
     };
     let expected = Upload {
+        owner: new.owner.clone(),
+        max_size: new.max_size,
+        typed: new.typed,
         id: new.id,
         key_hash: new.key_hash,
         protocol: new.protocol,

@@ -15,6 +15,7 @@ fn address() -> StoreKey {
 fn shared_object(upload: &Upload) -> Object {
     Object {
         key: address(),
+        space: crate::model::SpaceName::default(),
         shared: true,
         ..object_of(upload)
     }
@@ -289,6 +290,6 @@ pub(crate) async fn an_address_is_of_who_brings_the_object(catalog: Shared) {
         .await
         .expect("completed");
     assert_eq!(owner().await, Some((upload.id, true, true)));
-    catalog.purge_ended(EXPIRY, 9).await.expect("purged");
+    catalog.purge_ended(EXPIRY, START, 9).await.expect("purged");
     assert_eq!(owner().await, Some((upload.id, true, true)));
 }

@@ -4,10 +4,11 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::rows::{self, column, integer, json};
 use super::writing::bump_epoch;
-use super::{concat, direct, ending};
+use super::{concat, direct, ending, quota};
 use crate::catalog::{CatalogError, Created, Idempotency, NewUpload, Result};
+use crate::model::quota::Device;
 use crate::model::upload::Role;
-use crate::model::{Timestamp, UploadId, UploadState};
+use crate::model::{Subject, Timestamp, TokenId, UploadId, UploadState};
 
 pub(super) fn create(
     tx: &Connection,
@@ -23,6 +24,7 @@ pub(super) fn create(
         return Ok(Created::PartGone(missing));
     }
     insert(tx, new)?;
+    quota::reserve(tx, new)?;
     if new.role == Role::Final {
         concat::insert(tx, new)?;
         concat::assemble_if_ready(tx, new.id, new.held_until)?;
@@ -97,8 +99,9 @@ fn insert(tx: &Connection, new: &NewUpload) -> Result<()> {
             "INSERT INTO upload_sessions
                 (id, key_hash, protocol, state, length, plan, epoch, store_key, declared_digests, sequential,
                  filename, content_type, metadata, created_at, updated_at, expires_at, readback, role, metadata_field,
-                 sealed)
-             VALUES (?1, ?2, ?3, 'pending', ?4, ?5, 1, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?13, ?14, ?15, ?16, ?17)
+                 sealed, space, subject, token, device, max_size, retention_ms, typed)
+             VALUES (?1, ?2, ?3, 'pending', ?4, ?5, 1, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12, ?13, ?14, ?15, ?16, ?17,
+                ?18, ?19, ?20, ?21, ?22, ?23, ?24)
              ON CONFLICT (id) DO NOTHING",
         )?
         .execute(params![
@@ -120,6 +123,13 @@ fn insert(tx: &Connection, new: &NewUpload) -> Result<()> {
             new.role.name(),
             new.declared.metadata_field,
             new.sealed,
+            new.owner.space.as_str(),
+            new.owner.subject.as_ref().map(Subject::as_str),
+            new.owner.token.as_ref().map(TokenId::as_str),
+            new.owner.device.as_ref().map(Device::as_str),
+            new.max_size.map(|size| integer(size.get())).transpose()?,
+            new.retention.map(|time| Timestamp(0).after(time).0),
+            new.typed,
         ])?;
     if inserted == 0 {
         return Err(CatalogError::Stale);

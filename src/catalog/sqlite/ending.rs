@@ -7,6 +7,7 @@ use super::concat;
 use super::direct;
 use super::events;
 use super::intents;
+use super::quota;
 use super::rows::{self, integer, json, word};
 use super::writing::{owned, standing};
 use crate::catalog::{Aborted, CatalogError, Claimed, IntentKind, NewUpload, Result};
@@ -49,7 +50,7 @@ fn record(tx: &Connection, object: &Object, now: Timestamp) -> Result<()> {
     tx.prepare_cached(
         "UPDATE objects
          SET completed_at = ?2, size = ?3, content_type = ?4, digests = ?5, etag = ?6, verified = ?7,
-             known_by = ?8, sha256 = ?9
+             known_by = ?8, sha256 = ?9, space = ?10
          WHERE key = ?1",
     )?
     .execute(params![
@@ -62,6 +63,7 @@ fn record(tx: &Connection, object: &Object, now: Timestamp) -> Result<()> {
         object.store_checked,
         object.verified.name(),
         sha256.filter(|_| object.shared).map(Digest::value),
+        object.space.as_str(),
     ])?;
     Ok(())
 }
@@ -89,7 +91,8 @@ pub(super) fn complete_at_once(tx: &Connection, new: &NewUpload, address: &Store
     };
     // What the object is not known to have is not known to be so.
     let mut declared = new.declared.digests.iter();
-    let agrees = new.length.is_none_or(|length| length == object.size)
+    let agrees = object.space == new.owner.space
+        && new.length.is_none_or(|length| length == object.size)
         && declared.all(|digest| object.digests.get(digest.algorithm()) == Some(digest));
     if !agrees {
         return Ok(());
@@ -137,8 +140,12 @@ pub(super) fn terminate(
         "completed" | "failed" if !concat::is_assembled_from(tx, id)? => {}
         _ => return Ok(Aborted::Refused),
     }
-    if with_object && standing.state == "completed" {
-        let_go(tx, id, now)?;
+    if standing.state == "completed" {
+        if with_object {
+            let_go(tx, id, now)?;
+        } else {
+            quota::keep(tx, id)?;
+        }
     }
     end(tx, id, &UploadState::Aborted { at: now }, now)?;
     Ok(Aborted::Done)
@@ -220,6 +227,7 @@ pub(super) fn end(
         state,
         UploadState::Aborted { .. } | UploadState::Expired { .. }
     );
+    quota::settle(tx, id, state)?;
     tx.prepare_cached(
         "UPDATE upload_sessions
          SET state = ?2, failure_reason = ?3, ended_at = ?4, updated_at = ?4, held_until = NULL, epoch = epoch + ?5

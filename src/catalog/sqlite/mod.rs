@@ -17,6 +17,7 @@ mod events;
 mod intents;
 mod open;
 mod purging;
+mod quota;
 mod ranges;
 mod readers;
 mod rows;
@@ -36,8 +37,11 @@ use super::{
     Leftover, NewUpload, Open, Owner, Result, Source,
 };
 use crate::model::digest::Digests;
+use crate::model::quota::Used;
 use crate::model::upload::{Epoch, FailureReason, Protocol, Role, Snapshot, StoreUploadId};
-use crate::model::{Digest, Length, Object, PartNumber, StoreKey, Timestamp, UploadId};
+use crate::model::{
+    Digest, KeyHash, Length, Limits, Object, PartNumber, StoreKey, Timestamp, UploadId, UploadOwner,
+};
 
 pub use open::{OpenError, Synchronous, migrate};
 use readers::Readers;
@@ -77,6 +81,22 @@ impl Catalog for SqliteCatalog {
     async fn create(&self, new: NewUpload, idempotency: Option<Idempotency>) -> Result<Created> {
         self.writer
             .run(move |tx| creating::create(tx, &new, idempotency.as_ref()))
+            .await
+    }
+
+    async fn owner(&self, id: UploadId) -> Result<Option<(KeyHash, UploadOwner)>> {
+        self.readers.run(move |tx| rows::owner(tx, id)).await
+    }
+
+    async fn used(
+        &self,
+        owner: UploadOwner,
+        limits: Limits,
+        idle_since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<Used>> {
+        self.readers
+            .run(move |tx| quota::used(tx, &owner, &limits, idle_since, now))
             .await
     }
 
@@ -278,15 +298,15 @@ impl Catalog for SqliteCatalog {
             .await
     }
 
-    async fn purge_ended(&self, before: Timestamp, limit: u32) -> Result<u64> {
+    async fn purge_ended(&self, before: Timestamp, now: Timestamp, limit: u32) -> Result<u64> {
         self.writer
-            .run(move |tx| purging::purge_ended(tx, before, limit))
+            .run(move |tx| purging::purge_ended(tx, before, now, limit))
             .await
     }
 
-    async fn count_ended(&self, before: Timestamp) -> Result<u64> {
+    async fn count_ended(&self, before: Timestamp, now: Timestamp) -> Result<u64> {
         self.readers
-            .run(move |tx| purging::count_ended(tx, before))
+            .run(move |tx| purging::count_ended(tx, before, now))
             .await
     }
 

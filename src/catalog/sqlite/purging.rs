@@ -2,34 +2,65 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::quota;
 use super::rows::{number, read_id};
 use crate::catalog::{Known, Open, Owner, Result};
 use crate::model::upload::StoreUploadId;
 use crate::model::{StoreKey, Timestamp, UploadId};
 
 /// Ranges, parts and idempotency records go with their upload's row; objects and events stay.
-pub(super) fn purge_ended(tx: &Connection, before: Timestamp, limit: u32) -> Result<u64> {
-    let removed = tx
-        .prepare_cached(PURGE_ENDED)?
-        .execute(params![before.0, limit])?;
-    Ok(removed as u64)
+pub(super) fn purge_ended(
+    tx: &Connection,
+    before: Timestamp,
+    now: Timestamp,
+    limit: u32,
+) -> Result<u64> {
+    let mut removed = 0;
+    for (sql, moment) in [(PURGE_ENDED, before), (PURGE_RETAINED, now)] {
+        removed += tx.prepare_cached(sql)?.execute(params![moment.0, limit])? as u64;
+    }
+    Ok(removed)
 }
 
-pub(super) const PURGE_ENDED: &str = "DELETE FROM upload_sessions WHERE id IN (
-    SELECT s.id FROM upload_sessions s
-    WHERE s.ended_at IS NOT NULL AND s.ended_at < ?1
-      AND NOT (s.role = 'partial' AND s.state = 'completed')
-      AND NOT EXISTS (SELECT 1 FROM intents i WHERE i.upload_id = s.id)
-    ORDER BY s.ended_at LIMIT ?2)";
-
-pub(super) fn count_ended(tx: &Connection, before: Timestamp) -> Result<u64> {
-    count(tx, COUNT_ENDED, [before.0])
+pub(super) fn count_ended(tx: &Connection, before: Timestamp, now: Timestamp) -> Result<u64> {
+    Ok(count(tx, COUNT_ENDED, [before.0])? + count(tx, COUNT_RETAINED, [now.0])?)
 }
 
-pub(super) const COUNT_ENDED: &str = "SELECT count(*) AS n FROM upload_sessions s
-    WHERE s.ended_at IS NOT NULL AND s.ended_at < ?1
-      AND NOT (s.role = 'partial' AND s.state = 'completed')
-      AND NOT EXISTS (SELECT 1 FROM intents i WHERE i.upload_id = s.id)";
+/// What may go of the uploads whose time `$when` has come.
+macro_rules! that_may_go {
+    ($select:literal, $when:literal) => {
+        concat!(
+            "SELECT ",
+            $select,
+            " FROM upload_sessions s WHERE s.ended_at IS NOT NULL AND ",
+            $when,
+            " AND NOT (s.role = 'partial' AND s.state = 'completed')
+              AND NOT EXISTS (SELECT 1 FROM intents i WHERE i.upload_id = s.id)"
+        )
+    };
+}
+
+pub(super) const PURGE_ENDED: &str = concat!(
+    "DELETE FROM upload_sessions WHERE id IN (",
+    that_may_go!("s.id", "s.retention_ms IS NULL AND s.ended_at < ?1"),
+    " ORDER BY s.ended_at LIMIT ?2)"
+);
+pub(super) const COUNT_ENDED: &str = that_may_go!(
+    "count(*) AS n",
+    "s.retention_ms IS NULL AND s.ended_at < ?1"
+);
+pub(super) const PURGE_RETAINED: &str = concat!(
+    "DELETE FROM upload_sessions WHERE id IN (",
+    that_may_go!(
+        "s.id",
+        "s.retention_ms IS NOT NULL AND s.ended_at + s.retention_ms < ?1"
+    ),
+    " ORDER BY s.ended_at + s.retention_ms LIMIT ?2)"
+);
+pub(super) const COUNT_RETAINED: &str = that_may_go!(
+    "count(*) AS n",
+    "s.retention_ms IS NOT NULL AND s.ended_at + s.retention_ms < ?1"
+);
 
 pub(super) fn purge_records(
     tx: &Connection,
@@ -52,7 +83,15 @@ pub(super) fn purge_records(
             events_before.0,
             u64::from(limit).saturating_sub(forgotten).cast_signed()
         ])? as u64;
-    Ok(forgotten + told)
+    // What ended since may still have to be settled on the day that it began.
+    let day = quota::day(events_before);
+    let days = tx
+        .prepare_cached(
+            "DELETE FROM usage WHERE (kind, name, day) IN
+                (SELECT kind, name, day FROM usage WHERE day > 0 AND day < ?1 LIMIT ?2)",
+        )?
+        .execute(params![day, limit])? as u64;
+    Ok(forgotten + told + days)
 }
 
 pub(super) fn known_among(tx: &Connection, ids: &[UploadId]) -> Result<Vec<Known>> {

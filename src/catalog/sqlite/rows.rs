@@ -10,10 +10,11 @@ use super::direct;
 use super::error::corrupt;
 use crate::catalog::{CatalogError, Due, Intent, IntentKind, Result};
 use crate::model::digest::Digests;
+use crate::model::quota::Device;
 use crate::model::upload::{Declared, Epoch, HashPoint, Snapshot, StoreUploadId};
 use crate::model::{
     ByteRange, Digest, KeyHash, Length, Object, Offset, PartNumber, PartReceipt, RangeSet,
-    StoreKey, Timestamp, Upload, UploadId, UploadState,
+    StoreKey, Timestamp, Upload, UploadId, UploadOwner, UploadState,
 };
 
 /// The upload with all that hangs on it.
@@ -34,7 +35,7 @@ pub(super) fn upload(tx: &Connection, id: UploadId) -> Result<Option<Upload>> {
     tx.prepare_cached(
         "SELECT s.*, o.key AS stored_key, o.upload_id AS object_first, o.size AS object_size, o.content_type AS object_content_type,
                 o.digests AS object_digests, o.etag AS object_etag, o.verified AS object_verified,
-                o.known_by AS object_known_by, o.sha256 IS NOT NULL AS object_shared,
+                o.known_by AS object_known_by, o.space AS object_space, o.sha256 IS NOT NULL AS object_shared,
                 CASE WHEN s.role = 'final' AND s.length IS NULL THEN
                     (SELECT CASE WHEN count(*) = count(p.length) THEN sum(p.length) END
                      FROM upload_concat c JOIN upload_sessions p ON p.id = c.part_id WHERE c.final_id = s.id)
@@ -53,6 +54,9 @@ fn read_upload(row: &Row<'_>) -> Result<Upload> {
     Ok(Upload {
         id: read_id(row, "id")?,
         key_hash: KeyHash(column(row, "key_hash")?),
+        owner: read_owner(row)?,
+        max_size: optional_number(row, "max_size")?.map(Length),
+        typed: column(row, "typed")?,
         protocol: word(row, "protocol")?,
         role: word(row, "role")?,
         declared: Declared {
@@ -85,6 +89,33 @@ fn read_upload(row: &Row<'_>) -> Result<Upload> {
     })
 }
 
+/// Whose an upload is, and the hash of the key that opens it.
+pub(super) fn owner(tx: &Connection, id: UploadId) -> Result<Option<(KeyHash, UploadOwner)>> {
+    tx.prepare_cached(
+        "SELECT key_hash, space, subject, token, device FROM upload_sessions WHERE id = ?1",
+    )?
+    .query_row([id.as_bytes()], |row| {
+        Ok(column(row, "key_hash").and_then(|hash| Ok((KeyHash(hash), read_owner(row)?))))
+    })
+    .optional()?
+    .transpose()
+}
+
+/// Whose an upload is.
+pub(super) fn read_owner(row: &Row<'_>) -> Result<UploadOwner> {
+    let device = match column::<Option<String>>(row, "device")?.as_deref() {
+        None => None,
+        Some("") => Some(Device::Unnamed),
+        Some(_) => optional_word(row, "device")?.map(Device::Named),
+    };
+    Ok(UploadOwner {
+        space: word(row, "space")?,
+        subject: optional_word(row, "subject")?,
+        token: optional_word(row, "token")?,
+        device,
+    })
+}
+
 fn read_state(row: &Row<'_>) -> Result<UploadState> {
     let at = || time(row, "ended_at");
     let name: String = column(row, "state")?;
@@ -113,6 +144,7 @@ fn read_object(row: &Row<'_>) -> Result<Object> {
     Ok(Object {
         key: word(row, "stored_key")?,
         first: read_id(row, "object_first")?,
+        space: word(row, "object_space")?,
         shared: column(row, "object_shared")?,
         size: Length(number(row, "object_size")?),
         content_type: column(row, "object_content_type")?,
@@ -139,7 +171,8 @@ macro_rules! objects_where {
         concat!(
             "SELECT key AS stored_key, upload_id AS object_first, size AS object_size,
                 content_type AS object_content_type, digests AS object_digests, etag AS object_etag,
-                verified AS object_verified, known_by AS object_known_by, sha256 IS NOT NULL AS object_shared
+                verified AS object_verified, known_by AS object_known_by, space AS object_space,
+                sha256 IS NOT NULL AS object_shared
              FROM objects WHERE completed_at IS NOT NULL AND ",
             $condition
         )
@@ -278,6 +311,16 @@ where
     column::<String>(row, name)?
         .parse()
         .map_err(|error: T::Err| corrupt(name, error))
+}
+
+/// The same of a column that may be empty.
+fn optional_word<T>(row: &Row<'_>, name: &'static str) -> Result<Option<T>>
+where
+    T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    column::<Option<String>>(row, name)?
+        .map(|text| text.parse().map_err(|error: T::Err| corrupt(name, error)))
+        .transpose()
 }
 
 fn metadata(row: &Row<'_>) -> Result<BTreeMap<String, String>> {

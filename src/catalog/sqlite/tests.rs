@@ -186,7 +186,13 @@ fn migrating_can_be_repeated_and_raced() {
     });
     assert_eq!(
         applied.concat(),
-        ["V1__uploads", "V2__protocols", "V3__objects", "V4__direct"]
+        [
+            "V1__uploads",
+            "V2__protocols",
+            "V3__objects",
+            "V4__direct",
+            "V6__spaces"
+        ]
     );
     assert!(migrate(&path).expect("migrated").is_empty());
     SqliteCatalog::open(&path, Synchronous::Full).expect("opened");
@@ -256,7 +262,7 @@ async fn what_has_ended_leaves_a_small_record_and_a_purge_nothing_of_it() {
     assert_eq!(count(&other, "upload_parts"), 0);
     assert_eq!(count(&other, "upload_ranges"), 1);
     catalog
-        .purge_ended(Timestamp(i64::MAX), 9)
+        .purge_ended(Timestamp(i64::MAX), Timestamp(0), 9)
         .await
         .expect("purged");
     for (table, rows) in [

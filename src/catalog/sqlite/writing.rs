@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::rows::{self, column, integer, number, optional_number};
-use super::{direct, ranges};
+use super::{direct, quota, ranges};
 use crate::catalog::{CatalogError, Commit, Result};
 use crate::model::upload::{Epoch, Snapshot};
 use crate::model::{Length, PartReceipt, Timestamp, UploadId};
@@ -79,6 +79,10 @@ pub(super) fn commit(tx: &Connection, commit: &Commit) -> Result<()> {
         && ranges::exceed(tx, commit.id, length)?
     {
         return Err(CatalogError::Stale);
+    }
+    // Of others all bytes are counted already.
+    if standing.length.is_none() {
+        quota::grow(tx, commit.id, length)?;
     }
     for part in &commit.parts {
         put_part(tx, commit.id, part)?;

@@ -163,7 +163,7 @@ impl Inner {
         let algorithm = DigestAlgorithm::Crc64Nvme;
         let mut declared = upload.declared.digests.iter();
         // An address is made of the SHA-256.
-        let is_asked_for_more = self.settings.key_template.needs_content()
+        let is_asked_for_more = self.settings.template(&upload.owner.space).needs_content()
             || declared.any(|digest| digest.algorithm() != algorithm);
         let is_direct = !live.state().snapshot.direct.is_empty();
         if self.settings.verify != Verify::StoreChecksum || is_asked_for_more || !is_direct {

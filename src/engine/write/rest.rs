@@ -181,7 +181,7 @@ impl Writer {
             .plan
             .cell_at(at, length)
             .ok_or_else(|| EngineError::TooLarge {
-                max: self.engine.largest(self.live.plan),
+                max: self.engine.largest_for(&self.live),
             })?;
         if let Shape::InPlace(files) = self.engine.store.shape() {
             let file = files.open(self.live.id).await?;

@@ -9,7 +9,7 @@ use crate::model::Length;
 impl Writer {
     /// The most bytes that the upload may have, where the body is all of it.
     pub(super) fn most(&self) -> Length {
-        let largest = self.engine.largest(self.live.plan);
+        let largest = self.engine.largest_for(&self.live);
         let at_most = self.request.whole.map(|whole| whole.at_most);
         at_most.map_or(largest, |at_most| at_most.min(largest))
     }

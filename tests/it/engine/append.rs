@@ -301,7 +301,10 @@ async fn terminating_ends_an_upload_whatever_its_state() {
             for gone in [
                 rig.engine.terminate(session.id, &session.key).await,
                 rig.engine.halt(session.id, &session.key).await.map(drop),
-                rig.engine.content(session.id, &session.key).await.map(drop),
+                rig.engine
+                    .content(session.id, Some(&session.key))
+                    .await
+                    .map(drop),
             ] {
                 assert!(matches!(gone, Err(EngineError::Gone)), "{gone:?}");
             }
@@ -319,7 +322,7 @@ async fn terminating_may_leave_the_object() {
         .terminate(session.id, &session.key)
         .await
         .unwrap();
-    let gone = rig.engine.content(session.id, &session.key).await;
+    let gone = rig.engine.content(session.id, Some(&session.key)).await;
     assert!(matches!(gone, Err(EngineError::Gone)));
     rig.engine.prune(false).await.unwrap();
     assert!(rig.stored(&object).await == b"stay");

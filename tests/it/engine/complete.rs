@@ -233,7 +233,7 @@ async fn sealed_to_who_has_another_key() {
                 Err(EngineError::NotFound)
             ));
             assert!(matches!(
-                rig.engine.content(other.id, &other.key).await,
+                rig.engine.content(other.id, Some(&other.key)).await,
                 Err(EngineError::NotFound)
             ));
         }

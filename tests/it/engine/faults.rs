@@ -248,7 +248,7 @@ async fn exact_bytes_where_reading_back_fails() {
                     matches!(outcome, Err(EngineError::Unavailable { .. })),
                     "{outcome:?}"
                 );
-                let content = rig.engine.content(session.id, &session.key).await;
+                let content = rig.engine.content(session.id, Some(&session.key)).await;
                 assert!(
                     matches!(content, Err(EngineError::Incomplete { .. })),
                     "not named before it is known"

@@ -280,10 +280,7 @@ async fn creating_again_with_the_same_key_is_the_same_upload() {
             protocol: Protocol::Native,
             declared: Declared::default(),
             length: Some(Length(length)),
-            idempotency: Some(IdempotencyKey {
-                scope: String::from("a"),
-                key: String::from("k"),
-            }),
+            idempotency: Some(IdempotencyKey(String::from("k"))),
             role: NewRole::Whole,
             seal: None,
         };
