@@ -88,7 +88,7 @@ pub(super) fn purge_records(
     let days = tx
         .prepare_cached(
             "DELETE FROM usage WHERE (kind, name, day) IN
-                (SELECT kind, name, day FROM usage WHERE day > 0 AND day < ?1 LIMIT ?2)",
+                (SELECT kind, name, day FROM usage WHERE day >= 0 AND day < ?1 LIMIT ?2)",
         )?
         .execute(params![day, limit])? as u64;
     Ok(forgotten + told + days)
