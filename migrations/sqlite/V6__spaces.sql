@@ -36,6 +36,12 @@ CREATE TABLE usage (
     bytes   INTEGER NOT NULL,
     PRIMARY KEY (kind, name, day)
 ) STRICT, WITHOUT ROWID;
+-- What the last round of pruning did, as JSON.
+CREATE TABLE last_prune (
+    one    INTEGER PRIMARY KEY CHECK (one = 1),
+    at     INTEGER NOT NULL,
+    report TEXT    NOT NULL
+) STRICT;
 CREATE INDEX usage_days ON usage (day) WHERE day >= 0;
 -- What is there counts in the one space that there was.
 INSERT INTO usage

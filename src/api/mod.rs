@@ -19,6 +19,8 @@ pub mod native;
 pub mod object;
 pub mod objects;
 pub mod observe;
+pub mod oversee;
+pub mod quota;
 pub mod router;
 pub mod s3;
 pub mod server;

@@ -94,6 +94,19 @@ pub(super) fn purge_records(
     Ok(forgotten + told + days)
 }
 
+pub(super) fn record(tx: &Connection, at: Timestamp, report: &str) -> Result<()> {
+    tx.prepare_cached("INSERT OR REPLACE INTO last_prune (one, at, report) VALUES (1, ?1, ?2)")?
+        .execute(params![at.0, report])?;
+    Ok(())
+}
+
+pub(super) fn last(tx: &Connection) -> Result<Option<(Timestamp, String)>> {
+    Ok(tx
+        .prepare_cached("SELECT at, report FROM last_prune")?
+        .query_row([], |row| Ok((Timestamp(row.get(0)?), row.get(1)?)))
+        .optional()?)
+}
+
 pub(super) fn known_among(tx: &Connection, ids: &[UploadId]) -> Result<Vec<Known>> {
     let mut statement =
         tx.prepare_cached("SELECT ended_at IS NOT NULL FROM upload_sessions WHERE id = ?1")?;
