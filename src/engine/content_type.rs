@@ -162,7 +162,12 @@ impl Inner {
         let bytes = self.store.read(&object.key, Some(range)).await?;
         let head: Vec<Bytes> = bytes.try_collect().await?;
         let declared = upload.declared.content_type.as_deref();
-        self.check_head(live, declared, &head.concat()).await
+        match self.check_head(live, declared, &head.concat()).await {
+            Err(EngineError::WrongType { .. }) => Err(EngineError::Failed {
+                reason: FailureReason::ContentType,
+            }),
+            checked => checked,
+        }
     }
 }
 
