@@ -4,6 +4,7 @@
 //! disk or the network; whatever is wrong is told in one line that names where it stands, the key and the remedy.
 
 mod check;
+mod network;
 mod read;
 mod secret;
 mod sections;
@@ -12,6 +13,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use network::{FileMode, Tls, TrustedProxy};
 pub use read::ConfigError;
 pub use secret::Secret;
 pub use sections::{
@@ -25,6 +27,8 @@ pub use sections::{
 pub struct Config {
     /// The listeners.
     pub server: Server,
+    /// TLS on the main listener.
+    pub tls: Tls,
     /// Where each protocol is found.
     pub api: Api,
     /// The record of uploads.
