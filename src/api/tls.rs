@@ -201,17 +201,16 @@ fn unfit(files: &Files, error: &rustls::Error) -> TlsError {
                 files.cert.display()
             ),
         },
-        rustls::Error::InvalidCertificate(_) => TlsError {
+        rustls::Error::InvalidCertificate(why) => TlsError {
             key: "tls.cert_file",
             file: files.cert.clone(),
-            problem: format!("holds a certificate that cannot be used: {error}"),
+            problem: format!("holds a certificate that cannot be used: {why}"),
         },
         _ => TlsError {
             key: "tls.key_file",
             file: files.key.clone(),
-            problem: format!(
-                "holds a key that cannot be used: {error}; it has to be ECDSA, Ed25519 or RSA"
-            ),
+            problem: "holds a key that cannot be used; it has to be ECDSA, Ed25519 or RSA"
+                .to_owned(),
         },
     }
 }
@@ -238,5 +237,114 @@ fn certificates(
             problem: "holds no certificates; it has to be PEM, with -----BEGIN CERTIFICATE-----"
                 .to_owned(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const WITHIN: Duration = Duration::from_secs(10);
+
+    /// A folder with a certificate, its key, and an authority.
+    fn folder() -> (TempDir, Files) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = Files {
+            cert: folder.path().join("cert.pem"),
+            key: folder.path().join("key.pem"),
+            client_ca: Some(folder.path().join("ca.pem")),
+        };
+        let (cert, key) = pair();
+        write(&files.cert, &cert);
+        write(&files.key, &key);
+        write(ca(&files), &cert);
+        (folder, files)
+    }
+
+    fn pair() -> (String, String) {
+        let names = ["localhost".to_owned()];
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(names).expect("a certificate");
+        (cert.pem(), signing_key.serialize_pem())
+    }
+
+    fn write(file: &Path, text: &str) {
+        std::fs::write(file, text).expect("written");
+    }
+
+    fn cert(files: &Files) -> &Path {
+        &files.cert
+    }
+
+    fn key(files: &Files) -> &Path {
+        &files.key
+    }
+
+    fn ca(files: &Files) -> &Path {
+        files.client_ca.as_deref().expect("named")
+    }
+
+    /// What is said of the files when one of them holds this instead; `None`: when it is not there.
+    async fn wrong(which: fn(&Files) -> &Path, text: Option<&str>) -> String {
+        let (folder, files) = folder();
+        match text {
+            Some(text) => write(which(&files), text),
+            None => std::fs::remove_file(which(&files)).expect("it was there"),
+        }
+        let error = Tls::open(files, WITHIN).await.err().expect("refused");
+        error
+            .to_string()
+            .replace(&folder.path().display().to_string(), "…")
+    }
+
+    #[tokio::test]
+    async fn sealed_a_wrong_file_is_named_and_not_shown() {
+        insta::assert_snapshot!(wrong(cert, None).await, @"tls.cert_file: …/cert.pem: cannot be read: No such file or directory (os error 2)");
+        insta::assert_snapshot!(wrong(cert, Some("")).await, @"tls.cert_file: …/cert.pem: holds no certificates; it has to be PEM, with -----BEGIN CERTIFICATE-----");
+        insta::assert_snapshot!(wrong(cert, Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")).await, @"tls.cert_file: …/cert.pem: holds a certificate that cannot be used: BadEncoding");
+        insta::assert_snapshot!(wrong(key, None).await, @"tls.key_file: …/key.pem: cannot be read: No such file or directory (os error 2)");
+        insta::assert_snapshot!(wrong(key, Some(&pair().0)).await, @"tls.key_file: …/key.pem: holds no private key; it has to be PEM: PKCS #8, PKCS #1 or SEC 1, and not encrypted");
+        insta::assert_snapshot!(wrong(key, Some(&pair().1)).await, @"tls.key_file: …/key.pem: is not the key of the certificate in …/cert.pem, which has to be the first one there");
+        insta::assert_snapshot!(wrong(key, Some("-----BEGIN hunter2\n")).await, @"tls.key_file: …/key.pem: holds no private key; it has to be PEM: PKCS #8, PKCS #1 or SEC 1, and not encrypted");
+        insta::assert_snapshot!(wrong(key, Some("-----BEGIN PRIVATE KEY-----\nhunter2=\n-----END PRIVATE KEY-----\n")).await, @"tls.key_file: …/key.pem: holds a key that cannot be used; it has to be ECDSA, Ed25519 or RSA");
+        insta::assert_snapshot!(wrong(ca, Some(&pair().1)).await, @"tls.client_ca_file: …/ca.pem: holds no certificates; it has to be PEM, with -----BEGIN CERTIFICATE-----");
+    }
+
+    #[tokio::test]
+    async fn only_files_that_fit_together_are_taken_over() {
+        let (_folder, files) = folder();
+        let (tls, mut reload) = Tls::open(files.clone(), WITHIN).await.expect("sound");
+        let mut current = tls.current.clone();
+        let changed = |current: &mut watch::Receiver<_>| {
+            let changed = current.has_changed().expect("it goes on");
+            current.mark_unchanged();
+            changed
+        };
+        reload.look().await;
+        assert!(!changed(&mut current), "nothing is new");
+        let (cert, key) = pair();
+        write(&files.cert, &cert);
+        reload.look().await;
+        assert!(!changed(&mut current), "half of a pair");
+        std::fs::remove_file(&files.key).expect("it was there");
+        reload.look().await;
+        assert!(!changed(&mut current), "no key");
+        write(&files.key, &key);
+        reload.look().await;
+        assert!(changed(&mut current), "a new pair");
+        reload.look().await;
+        assert!(!changed(&mut current), "the same again");
+        write(
+            ca(&files),
+            &KeyPair::generate().expect("a key").serialize_pem(),
+        );
+        reload.look().await;
+        assert!(!changed(&mut current), "no authority");
+        write(ca(&files), &cert);
+        reload.look().await;
+        assert!(changed(&mut current), "a new authority");
     }
 }

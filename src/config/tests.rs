@@ -205,9 +205,9 @@ fn proxies_and_permissions_are_read_as_they_are_written() {
             network("::1/128")
         ]
     );
-    insta::assert_snapshot!(wrong(
-        "[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"10.0.0.0/33\"]"
-    ));
+    insta::assert_snapshot!(wrong("[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"10.0.0.0/33\"]"), @r#"…/jumar.toml: server.trusted_proxies.1: "10.0.0.0/33" has to be an address, a network as in "10.0.0.0/8", or "unix""#);
+    let variable = read("", &[("JUMAR_SERVER__TRUSTED_PROXIES", "lb")]).expect_err("refused");
+    insta::assert_snapshot!(variable, @r#"JUMAR_SERVER__TRUSTED_PROXIES: server.trusted_proxies.0: "lb" has to be an address, a network as in "10.0.0.0/8", or "unix""#);
     for mode in ["0660", "66", "689", "+66"] {
         let line = wrong(&format!("[server]\nlisten_unix_mode = {mode:?}"));
         assert!(
