@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use futures_util::FutureExt as _;
 use http::Request;
 use http::uri::Scheme;
 use hyper::body::Incoming;
@@ -120,11 +121,10 @@ pub async fn serve(
                 continue;
             }
         };
-        let serving = Arc::clone(&serving);
-        let watcher = graceful.watcher();
-        let stop = stop.clone();
+        let connection =
+            Arc::clone(&serving).connection(accepted, graceful.watcher(), stop.clone());
         tasks.spawn(async move {
-            serving.connection(accepted, watcher, &stop).await;
+            connection.await;
             drop(slot);
         });
     }
@@ -145,32 +145,40 @@ struct Serving {
 }
 
 impl Serving {
-    /// A connection from its first byte to its last. A handshake has asked for nothing yet, so `stop` ends it.
-    async fn connection(&self, accepted: Accepted, watcher: Watcher, stop: &CancellationToken) {
+    /// A connection from its first byte to its last. Boxed, so that the plain ones are not as large as those with TLS.
+    fn connection(
+        self: Arc<Self>,
+        accepted: Accepted,
+        watcher: Watcher,
+        stop: CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         match accepted {
             Accepted::Unix(stream) => {
                 let wire = Wire(Peer::Unix, Scheme::HTTP);
-                self.requests(stream, wire, watcher).await;
+                Box::pin(self.requests(stream, wire, watcher))
             }
             Accepted::Tcp(stream, address, None) => {
                 let wire = Wire(Peer::Address(address.ip()), Scheme::HTTP);
-                self.requests(stream, wire, watcher).await;
+                Box::pin(self.requests(stream, wire, watcher))
             }
-            Accepted::Tcp(stream, address, Some(tls)) => {
-                let handshake = tls.handshake(stream);
-                match stop.run_until_cancelled(handshake).await {
-                    Some(Ok(stream)) => {
-                        let wire = Wire(Peer::Address(address.ip()), Scheme::HTTPS);
-                        self.requests(stream, wire, watcher).await;
-                    }
+            Accepted::Tcp(stream, address, Some(tls)) => Box::pin(async move {
+                let wire = Wire(Peer::Address(address.ip()), Scheme::HTTPS);
+                // Nothing is asked for in a handshake, so `stop` ends it.
+                match stop.run_until_cancelled(tls.handshake(stream)).await {
+                    Some(Ok(stream)) => self.requests(stream, wire, watcher).await,
                     Some(Err(error)) => tracing::debug!(%error, %address, "no TLS"),
                     None => {}
                 }
-            }
+            }),
         }
     }
 
-    async fn requests<I>(&self, stream: I, wire: Wire, watcher: Watcher)
+    fn requests<I>(
+        &self,
+        stream: I,
+        wire: Wire,
+        watcher: Watcher,
+    ) -> impl Future<Output = ()> + Send + use<I>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -185,9 +193,12 @@ impl Serving {
             interim.clone().answer(request, router.clone())
         });
         let connection = self.builder.serve_connection(TokioIo::new(io), service);
-        if let Err(error) = watcher.watch(connection.into_owned()).await {
-            tracing::debug!(error, "a connection broke");
-        }
+        // Mapped, as an async block would hold the connection twice.
+        watcher.watch(connection.into_owned()).map(|ended| {
+            if let Err(error) = ended {
+                tracing::debug!(error, "a connection broke");
+            }
+        })
     }
 }
 

@@ -110,7 +110,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let done = runtime.block_on(async {
         match command {
             Command::Serve => serve::serve(config, inherited).await,
-            Command::Prune { dry_run } => Box::pin(prune(config, dry_run)).await,
+            Command::Prune { dry_run } => prune(config, dry_run).await,
             Command::Migrate => migrate_catalog(&config),
             Command::Check { apply_cors } => check::check(&config, apply_cors).await,
         }
