@@ -15,12 +15,15 @@
 //! ```
 
 mod running;
+mod sockets;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::api::tls::{self, Reload, Tls, TlsError};
 use crate::catalog::Catalog;
 use crate::catalog::sqlite::{OpenError, SqliteCatalog, Synchronous, migrate};
 use crate::clock::Clock;
@@ -36,6 +39,7 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, MetricsError};
 
 pub use running::Running;
+pub use sockets::Inherited;
 
 /// Why the server cannot be put together.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +70,23 @@ pub enum AppError {
         /// Why.
         source: std::io::Error,
     },
+    /// A Unix socket cannot be listened on.
+    #[error("server.listen_unix: {} cannot be listened on: {source}", .path.display())]
+    ListenUnix {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A socket that was passed to the process is none that can be listened on.
+    #[error("a socket that was passed (LISTEN_FDS) cannot be used: {0}")]
+    Inherited(std::io::Error),
+    /// More sockets were passed than there is use for.
+    #[error("at most one TCP and one Unix socket can be passed (LISTEN_FDS)")]
+    TooManyInherited,
+    /// The files of TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The jobs cannot be started.
     #[error("the jobs cannot be started: {0}")]
     Jobs(#[from] tokio_cron_scheduler::JobSchedulerError),
@@ -73,21 +94,24 @@ pub enum AppError {
 
 /// A server that is put together and does not listen yet.
 pub struct App {
-    config: Config,
+    /// Boxed, as futures hold it several times.
+    config: Box<Config>,
     catalog: Arc<dyn Catalog>,
     store: Arc<dyn Store>,
     engine: Engine,
     clock: Clock,
     metrics: Metrics,
+    inherited: Inherited,
     jobs: bool,
 }
 
 /// Puts an [`App`] together; what is not brought is made from the configuration.
 pub struct Builder {
-    config: Config,
+    config: Box<Config>,
     catalog: Option<Arc<dyn Catalog>>,
     store: Option<Arc<dyn Store>>,
     clock: Clock,
+    inherited: Inherited,
     jobs: bool,
 }
 
@@ -110,6 +134,13 @@ impl Builder {
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// With sockets that were passed to the process.
+    #[must_use]
+    pub fn inherited(mut self, inherited: Inherited) -> Self {
+        self.inherited = inherited;
         self
     }
 
@@ -145,6 +176,7 @@ impl Builder {
             engine,
             clock: self.clock,
             metrics,
+            inherited: self.inherited,
             jobs: self.jobs,
         })
     }
@@ -155,10 +187,11 @@ impl App {
     #[must_use]
     pub fn builder(config: Config) -> Builder {
         Builder {
-            config,
+            config: Box::new(config),
             catalog: None,
             store: None,
             clock: Clock::system(),
+            inherited: Inherited::default(),
             jobs: true,
         }
     }
@@ -210,6 +243,22 @@ pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
         StoreKind::S3 => Arc::new(S3Store::open(s3_config(config)).await),
     };
     Ok(Arc::new(Hooked::new(store, Measured)))
+}
+
+/// Reads the files of TLS, if there is to be any.
+pub async fn open_tls(config: &Config) -> Result<Option<(Tls, Reload)>, TlsError> {
+    let tls = &config.tls;
+    if !tls.is_on() {
+        return Ok(None);
+    }
+    let client_ca = &tls.client_ca_file;
+    let files = tls::Files {
+        cert: tls.cert_file.clone(),
+        key: tls.key_file.clone(),
+        client_ca: (!client_ca.as_os_str().is_empty()).then(|| client_ca.clone()),
+    };
+    let handshake_within = Duration::from_secs(tls.handshake_timeout_secs);
+    Tls::open(files, handshake_within).await.map(Some)
 }
 
 fn s3_config(config: &Config) -> S3Config {

@@ -1,6 +1,7 @@
 //! The accept loop: connections, their limits, and how they end.
 //!
-//! HTTP/1.1 and HTTP/2 (with prior knowledge) on one port. TLS is left to what stands in front.
+//! HTTP/1.1 and HTTP/2 (with prior knowledge) on each listener; they share the slots, and end together. A connection is
+//! accepted here and begins in a task of its own, also its handshake, so that a slow client keeps no other waiting.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,20 +9,24 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use futures_util::FutureExt as _;
 use http::Request;
+use http::uri::Scheme;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{DrainLimits, Received};
 use super::client_io::{ClientIo, Crowd};
+use super::forwarded::{Peer, Trusted};
 use super::interim::{InterimIo, InterimQueue};
+use super::listener::{Accepted, Listener, accept};
 use super::observe::HeadLimits;
 
 /// How much of a body one HTTP/2 stream may send ahead of being read: enough to fill a fast link over a long distance.
@@ -75,20 +80,26 @@ impl Connections {
     }
 }
 
-/// Serves until `stop`, then gives back what is still running. The port is closed by then.
+/// Serves until `stop`, then gives back what is still running. The sockets are closed by then.
 pub async fn serve(
-    listener: TcpListener,
+    mut listeners: Vec<Listener>,
     router: Router,
+    trusted: Trusted,
     limits: Limits,
     stop: CancellationToken,
 ) -> Connections {
-    let builder = builder(&limits);
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(limits.connections));
-    let crowd = Crowd {
-        slots: Arc::clone(&slots),
-        limit: limits.connections,
-    };
+    let serving = Arc::new(Serving {
+        builder: builder(&limits),
+        router,
+        trusted: Arc::new(trusted),
+        crowd: Crowd {
+            slots: Arc::clone(&slots),
+            limit: limits.connections,
+        },
+        limits,
+    });
     let mut tasks = JoinSet::new();
     loop {
         let slot = tokio::select! {
@@ -99,46 +110,100 @@ pub async fn serve(
         let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&mut listeners) => accepted,
             Some(_) = tasks.join_next() => continue,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let accepted = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "no TCP_NODELAY");
-        }
-        let router = router.clone();
-        let interim = InterimQueue::default();
-        let io = ClientIo::new(stream, limits.head_timeout, crowd.clone());
-        let io = InterimIo::new(io, interim.clone());
-        let service = service_fn(move |request: Request<Incoming>| {
-            let request = receive(request, limits.refused_body);
-            interim.clone().answer(request, router.clone())
-        });
-        let connection = graceful.watch(
-            builder
-                .serve_connection(TokioIo::new(io), service)
-                .into_owned(),
-        );
+        let connection =
+            Arc::clone(&serving).connection(accepted, graceful.watcher(), stop.clone());
         tasks.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(error, "a connection broke");
-            }
+            connection.await;
             drop(slot);
         });
     }
-    drop(listener);
+    drop(listeners);
     Connections {
         ended: Some(Box::pin(graceful.shutdown())),
         _tasks: tasks,
     }
 }
+
+/// What all connections share.
+struct Serving {
+    builder: auto::Builder<TokioExecutor>,
+    router: Router,
+    trusted: Arc<Trusted>,
+    crowd: Crowd,
+    limits: Limits,
+}
+
+impl Serving {
+    /// A connection from its first byte to its last. Boxed, so that the plain ones are not as large as those with TLS.
+    fn connection(
+        self: Arc<Self>,
+        accepted: Accepted,
+        watcher: Watcher,
+        stop: CancellationToken,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        match accepted {
+            Accepted::Unix(stream) => {
+                let wire = Wire(Peer::Unix, Scheme::HTTP);
+                Box::pin(self.requests(stream, wire, watcher))
+            }
+            Accepted::Tcp(stream, address, None) => {
+                let wire = Wire(Peer::Address(address.ip()), Scheme::HTTP);
+                Box::pin(self.requests(stream, wire, watcher))
+            }
+            Accepted::Tcp(stream, address, Some(tls)) => Box::pin(async move {
+                let wire = Wire(Peer::Address(address.ip()), Scheme::HTTPS);
+                // Nothing is asked for in a handshake, so `stop` ends it.
+                match stop.run_until_cancelled(tls.handshake(stream)).await {
+                    Some(Ok(stream)) => self.requests(stream, wire, watcher).await,
+                    Some(Err(error)) => tracing::debug!(%error, %address, "no TLS"),
+                    None => {}
+                }
+            }),
+        }
+    }
+
+    fn requests<I>(
+        &self,
+        stream: I,
+        wire: Wire,
+        watcher: Watcher,
+    ) -> impl Future<Output = ()> + Send + use<I>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let interim = InterimQueue::default();
+        let io = ClientIo::new(stream, self.limits.head_timeout, self.crowd.clone());
+        let io = InterimIo::new(io, interim.clone());
+        let router = self.router.clone();
+        let trusted = Arc::clone(&self.trusted);
+        let limits = self.limits.refused_body;
+        let service = service_fn(move |request: Request<Incoming>| {
+            let request = receive(request, &wire, &trusted, limits);
+            interim.clone().answer(request, router.clone())
+        });
+        let connection = self.builder.serve_connection(TokioIo::new(io), service);
+        // Mapped, as an async block would hold the connection twice.
+        watcher.watch(connection.into_owned()).map(|ended| {
+            if let Err(error) = ended {
+                tracing::debug!(error, "a connection broke");
+            }
+        })
+    }
+}
+
+/// The other end of a connection, and the scheme that is spoken with it.
+struct Wire(Peer, Scheme);
 
 fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let buffer = BUFFER_BYTES.max(limits.head.bytes + BUFFER_BEYOND_HEAD_BYTES);
@@ -165,10 +230,19 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// Puts our own body around hyper's.
-fn receive(request: Request<Incoming>, limits: DrainLimits) -> Request<Body> {
+/// Says who is asking, and puts our own body around hyper's.
+fn receive(
+    request: Request<Incoming>,
+    wire: &Wire,
+    trusted: &Trusted,
+    limits: DrainLimits,
+) -> Request<Body> {
     let (mut parts, body) = request.into_parts();
     let body = Received::new(body, &parts.headers, limits);
+    let Wire(peer, scheme) = wire;
+    let client = trusted.client(*peer, scheme.clone(), &parts.headers);
     parts.extensions.insert(body.arrived());
+    parts.extensions.insert(*peer);
+    parts.extensions.insert(client);
     Request::from_parts(parts, Body::new(body))
 }

@@ -1,18 +1,21 @@
 //! A server that listens, and how it ends.
 
+use std::iter;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{App, AppError};
+use super::sockets::listen;
+use super::{App, AppError, open_tls};
 use crate::api::admin::Health;
 use crate::api::body::DrainLimits;
 use crate::api::cors::Cors;
+use crate::api::forwarded::Trusted;
 use crate::api::gate::Gate;
 use crate::api::ietf::{self, Ietf};
+use crate::api::listener::Listener;
 use crate::api::native::{self, Native};
 use crate::api::objects::{self, Objects};
 use crate::api::observe::HeadLimits;
@@ -20,8 +23,9 @@ use crate::api::router::{self, Protocols};
 use crate::api::s3::{self, S3};
 use crate::api::server::{self, Limits};
 use crate::api::session::Advice;
+use crate::api::tls::Reload;
 use crate::api::tus::{self, Tus};
-use crate::config::Config;
+use crate::config::{Config, TrustedProxy};
 use crate::engine::Engine;
 use crate::jobs::Jobs;
 use crate::model::Length;
@@ -75,22 +79,34 @@ impl Running {
     }
 }
 
-pub(super) async fn start(app: App) -> Result<Running, AppError> {
+pub(super) async fn start(mut app: App) -> Result<Running, AppError> {
     let config = &app.config;
-    let main = listen(config.server.listen).await?;
+    let (tls, reload) = open_tls(config).await?.unzip();
+    let main = app.inherited.tcp_or(config.server.listen).await?;
     let admin = listen(config.server.admin_listen).await?;
+    let address = main.local_addr().unwrap_or(config.server.listen);
+    let admin_address = admin.local_addr().unwrap_or(config.server.admin_listen);
+    let unix = app.inherited.unix_or(&config.server).await?;
     let jobs = if app.jobs {
         Some(Jobs::start(app.engine.clone(), &config.prune.schedule).await?)
     } else {
         None
     };
-    let address = main.local_addr().unwrap_or(config.server.listen);
-    let admin_address = admin.local_addr().unwrap_or(config.server.admin_listen);
-    tracing::info!(%address, %admin_address, "listening");
+    tracing::info!(%address, tls = tls.is_some(), unix = unix.is_some(), %admin_address, "listening");
 
+    let sockets = Sockets {
+        main: iter::once(Listener::Tcp { socket: main, tls })
+            .chain(unix)
+            .collect(),
+        admin: Listener::Tcp {
+            socket: admin,
+            tls: None,
+        },
+        reload,
+    };
     let drain = CancellationToken::new();
     let engine = app.engine.clone();
-    let task = tokio::spawn(run(app, main, admin, jobs, drain.clone()));
+    let task = tokio::spawn(run(app, sockets, jobs, drain.clone()));
     Ok(Running {
         address,
         admin_address,
@@ -100,19 +116,14 @@ pub(super) async fn start(app: App) -> Result<Running, AppError> {
     })
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| AppError::Listen { address, source })
+/// What is listened on.
+struct Sockets {
+    main: Vec<Listener>,
+    admin: Listener,
+    reload: Option<Reload>,
 }
 
-async fn run(
-    app: App,
-    main: TcpListener,
-    admin: TcpListener,
-    jobs: Option<Jobs>,
-    drain: CancellationToken,
-) {
+async fn run(app: App, sockets: Sockets, jobs: Option<Jobs>, drain: CancellationToken) {
     let server = &app.config.server;
     let limits = limits(&app.config);
     let health = Health::new(app.engine.clone());
@@ -152,8 +163,19 @@ async fn run(
     // Answers until everything else has ended.
     let never = CancellationToken::new();
     let _admin = AbortOnDropHandle::new(tokio::spawn(async move {
-        server::serve(admin, admin_routes, limits, never).await;
+        server::serve(
+            vec![sockets.admin],
+            admin_routes,
+            Trusted::default(),
+            limits,
+            never,
+        )
+        .await;
     }));
+    let every = Duration::from_secs(app.config.tls.reload_secs);
+    let _reload = sockets
+        .reload
+        .map(|reload| AbortOnDropHandle::new(tokio::spawn(reload.run(every))));
     let _upkeep = AbortOnDropHandle::new(tokio::spawn(upkeep(app.metrics.clone())));
 
     let stop = CancellationToken::new();
@@ -164,8 +186,14 @@ async fn run(
         tokio::time::sleep(Duration::from_secs(server.drain_delay_secs)).await;
         stop.cancel();
     };
-    let (mut connections, ()) =
-        tokio::join!(server::serve(main, routes, limits, stop.clone()), stopping);
+    let serving = server::serve(
+        sockets.main,
+        routes,
+        trusted(&app.config),
+        limits,
+        stop.clone(),
+    );
+    let (mut connections, ()) = tokio::join!(serving, stopping);
     if !connections
         .finish(Duration::from_secs(server.drain_secs))
         .await
@@ -201,6 +229,17 @@ fn limits(config: &Config) -> Limits {
             time: Duration::from_secs(server.refused_body_secs),
         },
     }
+}
+
+fn trusted(config: &Config) -> Trusted {
+    let mut trusted = Trusted::default();
+    for proxy in &config.server.trusted_proxies {
+        match proxy {
+            TrustedProxy::Unix => trusted.unix = true,
+            TrustedProxy::Network(network) => trusted.networks.push(*network),
+        }
+    }
+    trusted
 }
 
 fn native_settings(config: &Config) -> native::Settings {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::in_full;
-use crate::app::{open_catalog, open_store};
+use crate::app::{open_catalog, open_store, open_tls};
 use crate::catalog::Catalog as _;
 use crate::config::Config;
 use crate::store::Store;
@@ -15,6 +15,9 @@ const COMMIT_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) async fn check(config: &Config, apply_cors: bool) -> anyhow::Result<ExitCode> {
     let mut sound = tell("catalog", &catalog(config).await);
+    if config.tls.is_on() {
+        sound &= tell("tls", &certificate(config).await);
+    }
     match open_store(config).await {
         Ok(store) => {
             if apply_cors {
@@ -72,6 +75,17 @@ async fn catalog(config: &Config) -> Finding {
     };
     Finding {
         what: "open and commit",
+        outcome,
+    }
+}
+
+async fn certificate(config: &Config) -> Finding {
+    let outcome = match open_tls(config).await {
+        Ok(_) => Outcome::Works(String::new()),
+        Err(error) => Outcome::Broken(error.to_string()),
+    };
+    Finding {
+        what: "read the certificate and its key",
         outcome,
     }
 }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
-use crate::app::App;
+use crate::app::{App, AppError, Inherited};
 use crate::catalog::sqlite::migrate;
 use crate::config::{Config, ConfigError};
 use crate::telemetry::init_log;
@@ -59,7 +59,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(code) => code,
-        Err(error) if error.is::<ConfigError>() => {
+        Err(error) if is_configuration(&error) => {
             eprintln!("jumar: {error}");
             ExitCode::from(WRONG_CONFIGURATION)
         }
@@ -68,6 +68,11 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether the configuration, or a file that it names, is wrong.
+fn is_configuration(error: &anyhow::Error) -> bool {
+    error.is::<ConfigError>() || matches!(error.downcast_ref(), Some(AppError::Tls(_)))
 }
 
 /// An error with all that it came from, on one line. Some errors print their source too; that is not said twice.
@@ -88,9 +93,12 @@ fn in_full(error: &anyhow::Error) -> String {
 const BLOCKING_THREADS: usize = 16;
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let config = Config::load(arguments.config.as_deref())?;
+    let mut config = Config::load(arguments.config.as_deref())?;
     let command = arguments.command.unwrap_or(Command::Serve);
+    let mut inherited = Inherited::default();
     if matches!(command, Command::Serve) {
+        inherited = Inherited::take()?;
+        config.server.listen = inherited.address().unwrap_or(config.server.listen);
         config.check_exposure(arguments.insecure)?;
     }
     init_log(&config.log)?;
@@ -101,7 +109,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         .context("the runtime cannot be started")?;
     let done = runtime.block_on(async {
         match command {
-            Command::Serve => serve::serve(config).await,
+            Command::Serve => serve::serve(config, inherited).await,
             Command::Prune { dry_run } => prune(config, dry_run).await,
             Command::Migrate => migrate_catalog(&config),
             Command::Check { apply_cors } => check::check(&config, apply_cors).await,

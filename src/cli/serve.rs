@@ -5,17 +5,18 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::app::App;
+use crate::app::{App, Inherited};
 use crate::config::Config;
 
 /// The exit code when a second signal cuts the end short.
 const CUT_SHORT: i32 = 1;
 
-pub(super) async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+pub(super) async fn serve(config: Config, inherited: Inherited) -> anyhow::Result<ExitCode> {
     // Before anything listens, so that no signal comes too early to be heard.
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be heard")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be heard")?;
-    let running = App::builder(config).build().await?.serve().await?;
+    let builder = App::builder(config).inherited(inherited);
+    let running = builder.build().await?.serve().await?;
     either(&mut terminate, &mut interrupt).await;
     running.drain();
     tokio::select! {

@@ -10,6 +10,7 @@ use crate::model::{KeyTemplate, SpaceName};
 /// The first thing that is wrong: the key, and what would be right.
 pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
     server(config)?;
+    tls(config)?;
     base_paths(config)?;
     paths(config)?;
     store(config)?;
@@ -76,6 +77,32 @@ fn wrong_origin(origin: &str) -> String {
     format!(
         "{origin:?} has to be \"*\", or scheme and host as in \"https://example.org\", without a slash at the end"
     )
+}
+
+fn tls(config: &Config) -> Checked {
+    let tls = &config.tls;
+    let named = |path: &Path| !path.as_os_str().is_empty();
+    ensure(
+        tls.is_on() == named(&tls.key_file),
+        if tls.is_on() {
+            "tls.key_file"
+        } else {
+            "tls.cert_file"
+        },
+        "has to be set too; or set neither, and there is no TLS",
+    )?;
+    ensure(
+        tls.is_on() || !named(&tls.client_ca_file),
+        "tls.client_ca_file",
+        "goes with tls.cert_file and tls.key_file only",
+    )?;
+    for (key, value) in [
+        ("tls.reload_secs", tls.reload_secs),
+        ("tls.handshake_timeout_secs", tls.handshake_timeout_secs),
+    ] {
+        ensure(value >= 1, key, "has to be at least 1")?;
+    }
+    Ok(())
 }
 
 /// Scheme and authority, and perhaps a path, of visible ASCII: it goes into header fields.

@@ -4,6 +4,7 @@
 //! disk or the network; whatever is wrong is told in one line that names where it stands, the key and the remedy.
 
 mod check;
+mod network;
 mod read;
 mod secret;
 mod sections;
@@ -14,6 +15,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use network::{FileMode, Tls, TrustedProxy};
 pub use read::ConfigError;
 pub use secret::Secret;
 pub use sections::{
@@ -28,6 +30,8 @@ pub use spaces::{Limit, Quotas, Space};
 pub struct Config {
     /// The listeners.
     pub server: Server,
+    /// TLS on the main listener.
+    pub tls: Tls,
     /// Where each protocol is found.
     pub api: Api,
     /// The record of uploads.

@@ -73,9 +73,15 @@ pub(super) fn read(
     extract(&figment, |key| {
         names
             .iter()
-            .find(|(theirs, _)| theirs == key)
+            .find(|(theirs, _)| is_or_contains(theirs, key))
             .map_or_else(|| place_of(file, key), |(_, name)| name.clone())
     })
+}
+
+/// Whether a key is this one, or an item of the list that it has.
+fn is_or_contains(theirs: &str, key: &str) -> bool {
+    key.strip_prefix(theirs)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Where a key that turned out wrong later most likely stands.

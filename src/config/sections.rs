@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::network::{FileMode, TrustedProxy};
 use super::secret::Secret;
 use crate::engine::{Durability, Serve, Verify};
 
@@ -14,10 +15,16 @@ use crate::engine::{Durability, Serve, Verify};
 pub struct Server {
     /// Where uploads are taken.
     pub listen: SocketAddr,
+    /// A Unix socket where uploads are taken as well; empty: none.
+    pub listen_unix: PathBuf,
+    /// Who may connect to the Unix socket.
+    pub listen_unix_mode: FileMode,
     /// Where metrics and health are told.
     pub admin_listen: SocketAddr,
     /// Scheme and host that answers begin their URLs with; empty: URLs are paths.
     pub public_url: String,
+    /// The proxies that are believed when they say whom they speak for.
+    pub trusted_proxies: Vec<TrustedProxy>,
     /// Whose pages may use the server; `*` for all.
     pub cors_origins: Vec<String>,
     /// Between "not ready" and "taking no more connections".
@@ -46,8 +53,11 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            listen_unix: PathBuf::new(),
+            listen_unix_mode: FileMode(0o660),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             public_url: String::new(),
+            trusted_proxies: Vec::new(),
             cors_origins: vec!["*".to_owned()],
             drain_delay_secs: 0,
             drain_secs: 30,

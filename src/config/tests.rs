@@ -144,6 +144,14 @@ fn what_does_not_go_together_is_refused() {
             "[server]\nmax_header_bytes = 100",
             "server.max_header_bytes",
         ),
+        ("[tls]\ncert_file = \"a.pem\"", "tls.key_file"),
+        ("[tls]\nkey_file = \"a.pem\"", "tls.cert_file"),
+        ("[tls]\nclient_ca_file = \"a.pem\"", "tls.client_ca_file"),
+        ("[tls]\nreload_secs = 0", "tls.reload_secs"),
+        (
+            "[tls]\nhandshake_timeout_secs = 0",
+            "tls.handshake_timeout_secs",
+        ),
         ("[store]\nkey = \"{filename}\"", "store.key"),
         ("[uploads]\ninstant = true", "uploads.instant"),
         (
@@ -176,6 +184,35 @@ fn what_does_not_go_together_is_refused() {
         assert!(
             line.starts_with(&format!("…/jumar.toml: {key}: ")),
             "{text:?}: {line}"
+        );
+    }
+}
+
+#[test]
+fn proxies_and_permissions_are_read_as_they_are_written() {
+    let config = read(
+        "[server]\nlisten_unix_mode = \"600\"",
+        &[("JUMAR_SERVER__TRUSTED_PROXIES", "unix, 10.0.0.0/8, ::1")],
+    )
+    .expect("sound");
+    assert_eq!(config.server.listen_unix_mode, FileMode(0o600));
+    let network = |text: &str| TrustedProxy::Network(text.parse().expect("a network"));
+    assert_eq!(
+        config.server.trusted_proxies,
+        [
+            TrustedProxy::Unix,
+            network("10.0.0.0/8"),
+            network("::1/128")
+        ]
+    );
+    insta::assert_snapshot!(wrong("[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"10.0.0.0/33\"]"), @r#"…/jumar.toml: server.trusted_proxies.1: "10.0.0.0/33" has to be an address, a network as in "10.0.0.0/8", or "unix""#);
+    let variable = read("", &[("JUMAR_SERVER__TRUSTED_PROXIES", "lb")]).expect_err("refused");
+    insta::assert_snapshot!(variable, @r#"JUMAR_SERVER__TRUSTED_PROXIES: server.trusted_proxies.0: "lb" has to be an address, a network as in "10.0.0.0/8", or "unix""#);
+    for mode in ["0660", "66", "689", "+66"] {
+        let line = wrong(&format!("[server]\nlisten_unix_mode = {mode:?}"));
+        assert!(
+            line.ends_with("has to be three octal digits, as in \"660\""),
+            "{line}"
         );
     }
 }

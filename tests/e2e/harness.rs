@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
@@ -160,6 +161,26 @@ impl Server {
     /// Starts the server and waits until it is ready.
     pub(crate) async fn launch(&mut self) {
         self.spawn();
+        self.ready().await;
+    }
+
+    /// Starts the server with a socket passed to it, as systemd does it, and waits for nothing.
+    pub(crate) fn activate(&mut self, socket: OwnedFd) {
+        // The shell is given the socket as its input, and becomes the server.
+        let mut shell = self.process("sh");
+        shell
+            .arg("-c")
+            .arg(r#"exec 3<&0 </dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$0" serve --config "$1""#)
+            .arg(env!("CARGO_BIN_EXE_jumar"))
+            .arg(self.config())
+            .stdin(socket)
+            .stdout(self.log_file())
+            .stderr(self.log_file());
+        self.child = Some(shell.spawn().expect("there is a shell"));
+    }
+
+    /// Waits until the server answers.
+    pub(crate) async fn ready(&mut self) {
         let deadline = Instant::now() + START;
         loop {
             let child = self.child.as_mut().expect("was just spawned");
@@ -238,20 +259,29 @@ impl Server {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_jumar"));
+        let mut command = self.process(env!("CARGO_BIN_EXE_jumar"));
+        command.args(arguments).arg("--config").arg(self.config());
+        command
+    }
+
+    /// A process in our folder that sees no variables of ours and does not outlive the test.
+    fn process(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("JUMAR_") {
                 command.env_remove(name);
             }
         }
         command
-            .args(arguments)
-            .arg("--config")
-            .arg(self.config())
             .current_dir(self.folder())
             .stdin(Stdio::null())
             .kill_on_drop(true);
         command
+    }
+
+    /// What the server has said.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     fn log_path(&self) -> PathBuf {
@@ -270,7 +300,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+            let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
             let tail = lines.len().saturating_sub(60);
             eprintln!("the end of the server's log:\n{}", lines[tail..].join("\n"));

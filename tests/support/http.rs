@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -141,8 +141,8 @@ fn redacted(text: &str) -> String {
 
 /// One connection.
 #[derive(Debug)]
-pub(crate) struct Connection {
-    stream: TcpStream,
+pub(crate) struct Connection<S = TcpStream> {
+    stream: S,
     host: String,
     read: Vec<u8>,
     bodyless: bool,
@@ -156,12 +156,25 @@ impl Connection {
     pub(crate) async fn try_open(server: SocketAddr) -> io::Result<Self> {
         let stream = timeout(PATIENCE, TcpStream::connect(server)).await??;
         stream.set_nodelay(true)?;
-        Ok(Self {
+        Ok(Self::over(stream, &server.to_string()))
+    }
+
+    /// Whether the server says nothing for so long, not even that it closes the connection.
+    pub(crate) async fn is_open_for(&mut self, time: Duration) -> bool {
+        let mut byte = [0];
+        timeout(time, self.stream.peek(&mut byte)).await.is_err()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Over whatever is connected to the server that this host names.
+    pub(crate) fn over(stream: S, host: &str) -> Self {
+        Self {
             stream,
-            host: server.to_string(),
+            host: host.to_owned(),
             read: Vec::new(),
             bodyless: false,
-        })
+        }
     }
 
     /// Sends a head as it is given, but for the host and the end.
@@ -264,12 +277,6 @@ impl Connection {
     pub(crate) async fn is_closed(&mut self) -> bool {
         let rest = timeout(PATIENCE, self.stream.read_to_end(&mut self.read)).await;
         rest.expect("in time").is_ok() && self.read.is_empty()
-    }
-
-    /// Whether the server says nothing for so long, not even that it closes the connection.
-    pub(crate) async fn is_open_for(&mut self, time: Duration) -> bool {
-        let mut byte = [0];
-        timeout(time, self.stream.peek(&mut byte)).await.is_err()
     }
 
     async fn read_answer(&mut self) -> io::Result<Answer> {

@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::super::body::DrainLimits;
+use super::super::forwarded::Trusted;
+use super::super::listener::Listener;
 use super::super::observe::HeadLimits;
 use super::super::server::{self, Limits};
 use super::*;
@@ -458,7 +460,18 @@ async fn accept(router: Router) -> (std::net::SocketAddr, CancellationToken) {
         },
     };
     let stop = CancellationToken::new();
-    tokio::spawn(server::serve(listener, router, limits, stop.clone()));
+    let listener = Listener::Tcp {
+        socket: listener,
+        tls: None,
+    };
+    let serving = server::serve(
+        vec![listener],
+        router,
+        Trusted::default(),
+        limits,
+        stop.clone(),
+    );
+    tokio::spawn(serving);
     (address, stop)
 }
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::api::error::Problem;
 use crate::api::fields::{checked_filename, is_media_type};
+use crate::api::forwarded::Client;
 use crate::api::json::json;
 use crate::engine::{Create, NewRole, ToldPart};
 use crate::model::digest::Digests;
@@ -139,16 +140,19 @@ pub(super) fn parts(headers: &HeaderMap, body: &[u8]) -> Result<Vec<ToldPart>, P
     Ok(parts.collect())
 }
 
-/// What the server is reached under: as it is configured, else what the request was sent to.
+/// What the server is reached under: as it is configured, else what the client asked for, which trusted proxies may tell.
 pub(super) fn origin<B>(request: &Request<B>, public_url: &str) -> Result<String, Problem> {
     if !public_url.is_empty() {
         return Ok(public_url.to_owned());
     }
-    let named = request.uri().authority().map(Authority::as_str);
+    let client = request.extensions().get::<Client>();
+    let scheme = client.map_or("http", |client| client.scheme.as_str());
+    let told = client.and_then(|client| client.host.as_ref());
+    let named = told.or(request.uri().authority()).map(Authority::as_str);
     let field = request.headers().get(HOST);
     let host = named.or_else(|| field.and_then(|host| host.to_str().ok()));
     let host = host.filter(|host| !host.is_empty());
-    host.map(|host| format!("http://{host}"))
+    host.map(|host| format!("{scheme}://{host}"))
         .ok_or_else(|| Problem::bad_request("a request has to have one Host"))
 }
 
@@ -163,6 +167,7 @@ mod tests {
     use proptest::prelude::*;
 
     use http::header::CONTENT_TYPE;
+    use http::uri::Scheme;
 
     use super::*;
     use crate::api::error::Code;
@@ -299,6 +304,16 @@ mod tests {
         let h2 = asked("http://up.example/s3/params", None);
         assert_eq!(origin(&h2, "").expect("named"), "http://up.example");
         assert!(origin(&asked("/s3/params", None), "").is_err());
+        let mut proxied = plain;
+        proxied.extensions_mut().insert(Client {
+            address: [192, 0, 2, 1].into(),
+            scheme: Scheme::HTTPS,
+            host: Some("public.example".parse().expect("a host")),
+        });
+        assert_eq!(
+            origin(&proxied, "").expect("told"),
+            "https://public.example"
+        );
     }
 
     proptest! {
