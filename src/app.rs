@@ -14,6 +14,7 @@
 //! # Ok(()) }
 //! ```
 
+mod rate;
 mod running;
 mod sockets;
 

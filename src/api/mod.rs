@@ -5,6 +5,7 @@
 //! its limits, TLS, who is asking, problems, bodies, cross-origin requests, the log line.
 
 pub mod admin;
+pub mod audit;
 pub mod body;
 mod client_io;
 pub mod content;
@@ -17,10 +18,12 @@ pub mod ietf;
 pub mod interim;
 pub mod json;
 pub mod listener;
+pub mod method;
 pub mod native;
 pub mod object;
 pub mod objects;
 pub mod observe;
+pub mod rate;
 pub mod router;
 pub mod s3;
 pub mod server;

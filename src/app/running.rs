@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::rate::rate_settings;
 use super::sockets::listen;
 use super::{App, AppError, open_tls};
 use crate::api::admin::Health;
@@ -157,7 +158,13 @@ async fn run(app: App, sockets: Sockets, jobs: Option<Jobs>, drain: Cancellation
         objects,
     };
     let origins = Cors::new(&server.cors_origins);
-    let routes = router::main(protocols, health.clone(), origins, limits.head);
+    let routes = router::main(
+        protocols,
+        &rate_settings(&app.config, false),
+        health.clone(),
+        origins,
+        limits.head,
+    );
     let admin_routes = router::admin(health.clone(), app.metrics.clone(), limits.head);
 
     // Answers until everything else has ended.

@@ -17,6 +17,7 @@ pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
     uploads(config)?;
     direct_and_objects(config)?;
     spaces(config)?;
+    rate_limits(config)?;
     log_and_prune(config)
 }
 
@@ -349,6 +350,24 @@ fn spaces(config: &Config) -> Checked {
         }
     }
     Ok(())
+}
+
+fn rate_limits(config: &Config) -> Checked {
+    let limits = &config.rate_limits;
+    for (key, rate, burst_key, burst) in limits.each() {
+        ensure(
+            rate.0
+                .is_none_or(|rate| (1..=u64::from(u32::MAX)).contains(&rate)),
+            key,
+            "has to be \"none\", or between 1 and 4294967295",
+        )?;
+        ensure(burst >= 1, burst_key, "has to be at least 1")?;
+    }
+    ensure(
+        limits.max_keys >= 1,
+        "rate_limits.max_keys",
+        "has to be at least 1",
+    )
 }
 
 fn log_and_prune(config: &Config) -> Checked {

@@ -5,6 +5,7 @@
 
 mod check;
 mod network;
+mod rates;
 mod read;
 mod secret;
 mod sections;
@@ -16,6 +17,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use network::{FileMode, Tls, TrustedProxy};
+pub use rates::RateLimits;
 pub use read::ConfigError;
 pub use secret::Secret;
 pub use sections::{
@@ -50,6 +52,8 @@ pub struct Config {
     pub spaces: BTreeMap<String, Space>,
     /// How quotas are counted.
     pub quotas: Quotas,
+    /// How fast requests may come.
+    pub rate_limits: RateLimits,
     /// Cleaning up.
     pub prune: Prune,
     /// The log.
@@ -60,6 +64,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             server: Server::default(),
+            tls: Tls::default(),
             api: Api::default(),
             catalog: Catalog::default(),
             store: Store::default(),
@@ -69,6 +74,7 @@ impl Default for Config {
             objects: Objects::default(),
             spaces: [(DEFAULT_SPACE.to_owned(), Space::default())].into(),
             quotas: Quotas::default(),
+            rate_limits: RateLimits::default(),
             prune: Prune::default(),
             log: Log::default(),
         }

@@ -9,6 +9,7 @@ use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Value};
 
 use super::Config;
+use super::spaces::NONE;
 
 /// What all our variables begin with.
 const PREFIX: &str = "JUMAR_";
@@ -217,6 +218,8 @@ fn parse_like(default: &Value, text: &str) -> Result<Value, &'static str> {
             .parse::<bool>()
             .map(Value::from)
             .map_err(|_| "has to be true or false"),
+        // Where it may be "none", the value's own type knows what else it may be.
+        Value::Num(..) if text == NONE => Ok(Value::from(text)),
         Value::Num(..) => text
             .parse::<u64>()
             .map(Value::from)
