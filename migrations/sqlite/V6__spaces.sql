@@ -27,7 +27,7 @@ ALTER TABLE upload_sessions ADD COLUMN retention_ms INTEGER CHECK (retention_ms 
 CREATE INDEX upload_sessions_retained ON upload_sessions (ended_at + retention_ms)
     WHERE ended_at IS NOT NULL AND retention_ms IS NOT NULL;
 
--- How much was used up: by a device or a subject on a day (counted from 1970-01-01), by a token or in a space at all (day 0).
+-- How much was used up: by a device or a subject on a day (counted from 1970-01-01), by a token or in a space at all (day -1).
 CREATE TABLE usage (
     kind    TEXT    NOT NULL CHECK (kind IN ('device', 'subject', 'token', 'space')),
     name    TEXT    NOT NULL,
@@ -36,10 +36,16 @@ CREATE TABLE usage (
     bytes   INTEGER NOT NULL,
     PRIMARY KEY (kind, name, day)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX usage_days ON usage (day) WHERE day > 0;
+-- What the last round of pruning did, as JSON.
+CREATE TABLE last_prune (
+    one    INTEGER PRIMARY KEY CHECK (one = 1),
+    at     INTEGER NOT NULL,
+    report TEXT    NOT NULL
+) STRICT;
+CREATE INDEX usage_days ON usage (day) WHERE day >= 0;
 -- What is there counts in the one space that there was.
 INSERT INTO usage
-    SELECT 'space', 'default', 0, count(*) FILTER (WHERE role <> 'partial'),
+    SELECT 'space', 'default', -1, count(*) FILTER (WHERE role <> 'partial'),
            coalesce(sum(CASE WHEN state = 'completed' THEN o.size ELSE s.length END), 0)
     FROM upload_sessions s
     LEFT JOIN objects o ON s.state = 'completed' AND o.key = coalesce(s.object_key, s.store_key)

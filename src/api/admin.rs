@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::routing::get;
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
+use super::json::answer;
 use crate::engine::{Engine, Readiness};
 use crate::telemetry::Metrics;
 
@@ -81,18 +82,6 @@ fn readiness(ready: &Readiness) -> (StatusCode, Value) {
     };
     let body = json!({"status": word, "catalog": ready.catalog, "store": ready.store});
     (status, body)
-}
-
-fn answer(status: StatusCode, body: &Value) -> Response {
-    (
-        status,
-        [
-            (CONTENT_TYPE, "application/json"),
-            (CACHE_CONTROL, "no-store"),
-        ],
-        body.to_string(),
-    )
-        .into_response()
 }
 
 #[cfg(test)]

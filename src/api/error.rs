@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -202,6 +202,15 @@ impl Problem {
     #[must_use]
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(Code::BadRequest, detail)
+    }
+
+    /// A token is needed, or another one.
+    #[must_use]
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(Code::Unauthorized, detail).header(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"jumar\""),
+        )
     }
 
     /// What an unknown upload, a missing, malformed or wrong key and a name that is none all look like.

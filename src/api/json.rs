@@ -1,8 +1,9 @@
-//! Bodies in JSON, as every protocol that has some reads them.
+//! Bodies in JSON, as everything that has some reads and writes them.
 
-use http::HeaderMap;
-use http::header::CONTENT_TYPE;
-use serde::Deserialize;
+use axum::response::{IntoResponse as _, Response};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
 
 use super::error::{Code, Problem};
 
@@ -33,4 +34,15 @@ pub fn json<T: Default + for<'de> Deserialize<'de>>(
     }
     serde_json::from_slice(body)
         .map_err(|error| Problem::bad_request(format!("the JSON cannot be taken: {error}")))
+}
+
+/// An answer in JSON that nobody may keep.
+#[must_use]
+pub fn answer(status: StatusCode, body: &impl Serialize) -> Response {
+    let fields = [
+        (CONTENT_TYPE, "application/json"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    let text = serde_json::to_string(body).expect("maps with text as keys serialise");
+    (status, fields, text).into_response()
 }

@@ -23,6 +23,8 @@ pub mod native;
 pub mod object;
 pub mod objects;
 pub mod observe;
+pub mod oversee;
+pub mod quota;
 pub mod rate;
 pub mod router;
 pub mod s3;

@@ -15,6 +15,8 @@ use super::ietf::{self, Ietf};
 use super::native::{self, Native};
 use super::objects::{self, Objects};
 use super::observe::{HeadLimits, guard, observe};
+use super::oversee::{self, Oversee};
+use super::quota;
 use super::rate::{self, RateLimits, limit, limit_failures};
 use super::s3::{self, S3};
 use super::tus::{self, Tus};
@@ -33,6 +35,10 @@ pub struct Protocols {
     pub s3: S3,
     /// Files in one request.
     pub objects: Objects,
+    /// Looking after the server.
+    pub oversee: Oversee,
+    /// Where a caller is told what is left.
+    pub quota: String,
 }
 
 /// The routes of the main listener.
@@ -50,13 +56,18 @@ pub fn main(
         ietf,
         s3,
         objects,
+        oversee,
+        quota,
     } = protocols;
+    let gate = oversee.gate.clone();
     let tus_base: Arc<str> = tus.settings.base.as_str().into();
     let routes = native::routes(Arc::new(native))
         .merge(tus::routes(Arc::new(tus)))
         .merge(ietf::routes(Arc::new(ietf)))
         .merge(s3::routes(Arc::new(s3)))
         .merge(objects::routes(Arc::new(objects)))
+        .merge(oversee::routes(Arc::new(oversee)))
+        .merge(quota::routes(gate, &quota))
         .merge(admin::health_routes(health));
     let routes = routes
         .layer(from_fn_with_state(Arc::clone(&rates), limit))

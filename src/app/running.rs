@@ -20,6 +20,7 @@ use crate::api::listener::Listener;
 use crate::api::native::{self, Native};
 use crate::api::objects::{self, Objects};
 use crate::api::observe::HeadLimits;
+use crate::api::oversee::Oversee;
 use crate::api::router::{self, Protocols};
 use crate::api::s3::{self, S3};
 use crate::api::server::{self, Limits};
@@ -150,12 +151,19 @@ async fn run(app: App, sockets: Sockets, jobs: Option<Jobs>, drain: Cancellation
         gate: gate.clone(),
         settings: objects_settings(&app.config),
     };
+    let oversee = Oversee {
+        gate: gate.clone(),
+        clock: app.clock.clone(),
+        base: app.config.api.admin.clone(),
+    };
     let protocols = Protocols {
         native,
         tus,
         ietf,
         s3,
         objects,
+        oversee,
+        quota: app.config.api.quota.clone(),
     };
     let origins = Cors::new(&server.cors_origins);
     let routes = router::main(

@@ -9,6 +9,7 @@ pub(crate) mod concat;
 pub(crate) mod creating;
 pub(crate) mod direct;
 pub(crate) mod ending;
+pub(crate) mod quota;
 pub(crate) mod sharing;
 pub(crate) mod writing;
 
@@ -94,6 +95,17 @@ macro_rules! suite {
             sharing: what_was_shared_and_is_gone_is_not_recorded_again,
             sharing: a_creation_completed_at_once_can_be_repeated,
             sharing: an_address_is_of_who_brings_the_object,
+            quota: each_limit_lets_in_what_it_allows_and_no_more,
+            quota: a_day_begins_anew_and_says_when,
+            quota: devices_subjects_and_spaces_are_counted_apart,
+            quota: what_is_open_is_what_got_bytes_lately,
+            quota: parts_of_an_upload_are_one_open_upload,
+            quota: racing_creations_never_pass_a_limit_together,
+            quota: an_unknown_length_is_charged_as_it_arrives,
+            quota: what_ends_is_settled,
+            quota: an_object_that_stays_goes_on_being_counted,
+            quota: an_owner_is_found_beside_the_key,
+            quota: a_record_stays_as_long_as_its_space_says,
             cleaning: an_announcement_stays_as_it_was,
             cleaning: a_multipart_upload_is_named,
             cleaning: what_is_settled_is_gone,

@@ -23,7 +23,7 @@ use crate::model::upload::{
 };
 use crate::model::{
     ByteRange, Digest, KeyHash, Length, LimitHit, Limits, Object, PartNumber, PartReceipt, Plan,
-    StoreKey, Timestamp, Upload, UploadId, UploadOwner,
+    SpaceName, StoreKey, Timestamp, Upload, UploadId, UploadOwner,
 };
 
 /// Why the catalog did not do it.
@@ -237,6 +237,32 @@ pub struct Due {
     pub id: UploadId,
 }
 
+/// Which uploads are listed.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this space.
+    pub space: Option<SpaceName>,
+    /// In the state of this name.
+    pub state: Option<&'static str>,
+    /// Created no later than this.
+    pub created_until: Option<Timestamp>,
+    /// From this one on, which is left out.
+    pub after: Option<UploadId>,
+}
+
+/// What there is in a space.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct SpaceUsage {
+    /// Its name.
+    pub space: String,
+    /// Uploads that go on or are completed.
+    pub uploads: u64,
+    /// Their bytes, those that are to come included where that is known.
+    pub bytes: u64,
+    /// Uploads that take bytes.
+    pub open: u64,
+}
+
 /// An upload that the catalog knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
@@ -272,6 +298,18 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Whose an upload is, and the hash of the key that opens it; `None` if there is none. Reads only.
     async fn owner(&self, id: UploadId) -> Result<Option<(KeyHash, UploadOwner)>>;
+
+    /// Uploads, the newest first, at most `limit`. Reads only.
+    async fn list(&self, filter: Filter, limit: u32) -> Result<Vec<Upload>>;
+
+    /// What there is in each space that was ever used, by its name. Reads only.
+    async fn spaces(&self) -> Result<Vec<SpaceUsage>>;
+
+    /// Remembers what a round of pruning did, instead of the round before.
+    async fn record_prune(&self, at: Timestamp, report: String) -> Result<()>;
+
+    /// What was remembered of the last round of pruning. Reads only.
+    async fn last_prune(&self) -> Result<Option<(Timestamp, String)>>;
 
     /// How much of each of these limits an owner has used up. Reads only.
     async fn used(

@@ -1,9 +1,10 @@
-//! The command line: `jumar serve|prune|migrate|check`. Without a command it serves.
+//! The command line: `jumar serve|prune|migrate|check|uploads`. Without a command it serves.
 //!
 //! Exit codes: 0 done, 1 it failed, 2 the configuration or the command line is wrong.
 
 mod check;
 mod serve;
+mod uploads;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,7 +34,7 @@ struct Arguments {
     insecure: bool,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Serve uploads (the default)
     Serve,
@@ -45,6 +46,11 @@ enum Command {
     },
     /// Bring the catalog's schema up to date
     Migrate,
+    /// Look at uploads, and end them
+    Uploads {
+        #[command(subcommand)]
+        command: uploads::Uploads,
+    },
     /// Try catalog and store, and say what was found
     Check {
         /// Let the pages of `server.cors_origins` upload to the bucket directly: one rule of its CORS is set, others are kept
@@ -94,7 +100,7 @@ const BLOCKING_THREADS: usize = 16;
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut config = Config::load(arguments.config.as_deref())?;
-    let command = arguments.command.unwrap_or(Command::Serve);
+    let command = arguments.command.clone().unwrap_or(Command::Serve);
     let mut inherited = Inherited::default();
     if matches!(command, Command::Serve) {
         inherited = Inherited::take()?;
@@ -112,6 +118,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Command::Serve => serve::serve(config, inherited).await,
             Command::Prune { dry_run } => prune(config, dry_run).await,
             Command::Migrate => migrate_catalog(&config),
+            Command::Uploads { command } => uploads::run(config, command).await,
             Command::Check { apply_cors } => check::check(&config, apply_cors).await,
         }
     });

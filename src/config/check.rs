@@ -128,6 +128,8 @@ fn base_paths(config: &Config) -> Checked {
         ("api.ietf", api.ietf.as_str()),
         ("api.objects", api.objects.as_str()),
         ("api.s3", api.s3.as_str()),
+        ("api.admin", api.admin.as_str()),
+        ("api.quota", api.quota.as_str()),
     ];
     for (key, base) in bases {
         let plain = base.len() > 1

@@ -87,6 +87,10 @@ pub struct Api {
     pub objects: String,
     /// What Uppy's S3 plugin asks.
     pub s3: String,
+    /// Looking after the server.
+    pub admin: String,
+    /// What a caller is held to.
+    pub quota: String,
 }
 
 impl Default for Api {
@@ -97,6 +101,8 @@ impl Default for Api {
             ietf: "/resumable".to_owned(),
             objects: "/v1/objects".to_owned(),
             s3: "/s3".to_owned(),
+            admin: "/v1/admin".to_owned(),
+            quota: "/v1/quota".to_owned(),
         }
     }
 }

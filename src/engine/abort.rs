@@ -19,10 +19,15 @@ const CLEAN_WITHIN: Duration = Duration::from_secs(5);
 
 impl Inner {
     pub(super) async fn abort(self: &Arc<Self>, id: UploadId, key: &UploadKey) -> Result<()> {
-        let live = match self.open(id, key).await {
-            Ok(Opened::Live(live)) => live,
-            Ok(Opened::Waiting(upload)) => Arc::new(Live::new(Snapshot::of_new(*upload))),
-            Ok(Opened::Ended(upload)) => {
+        let opened = self.open(id, key).await?;
+        self.abort_opened(opened).await
+    }
+
+    pub(super) async fn abort_opened(self: &Arc<Self>, opened: Opened) -> Result<()> {
+        let live = match opened {
+            Opened::Live(live) => live,
+            Opened::Waiting(upload) => Arc::new(Live::new(Snapshot::of_new(*upload))),
+            Opened::Ended(upload) => {
                 return match upload.state {
                     UploadState::Failed { reason, .. } => Err(EngineError::Failed { reason }),
                     UploadState::Aborted { .. } => Ok(()),
@@ -30,9 +35,8 @@ impl Inner {
                     _ => Err(EngineError::Completed),
                 };
             }
-            Err(error) => return Err(error),
         };
-        match self.catalog.abort(id, self.clock.now()).await? {
+        match self.catalog.abort(live.id, self.clock.now()).await? {
             Aborted::Done => {}
             Aborted::Refused => {
                 if live.state().snapshot.upload.state.takes_bytes() {

@@ -21,6 +21,7 @@ pub mod hasher;
 mod lane;
 mod lease;
 mod live;
+mod oversee;
 mod prune;
 mod quota;
 mod readback;
@@ -58,9 +59,11 @@ use buffer::Budget;
 use live::Registry;
 use prune::JumpGuard;
 
+pub use crate::catalog::{Filter, SpaceUsage};
 pub use crate::store::direct::{AnswerWith, FoundPart, SignedRequest};
 pub use direct::{PartUrls, SignedPart};
 pub use error::{BodyError, Conflict, EngineError};
+pub use oversee::LastPrune;
 pub use settings::{Durability, Readers, Serve, Settings, Space, Verify};
 
 /// Short for results of the engine.
@@ -289,7 +292,8 @@ pub struct Readiness {
 }
 
 /// What a round of pruning did, or would do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct PruneReport {
     /// Uploads that became expired.
     pub expired: u64,

@@ -74,6 +74,11 @@ impl Inner {
         let done = self.purge(now, dry_run, &mut report).await;
         report.go_on(done, "purging")?;
         report.count();
+        if !dry_run {
+            let told = serde_json::to_string(&report);
+            let told = told.map_err(|error| EngineError::Internal(error.into()))?;
+            self.catalog.record_prune(self.clock.now(), told).await?;
+        }
         Ok(report)
     }
 

@@ -8,7 +8,7 @@ use super::{
     Status,
 };
 use crate::model::upload::Snapshot;
-use crate::model::{ByteRange, Caller, Object, Scope, Upload, UploadId, UploadKey, UploadState};
+use crate::model::{ByteRange, Caller, Object, Upload, UploadId, UploadKey, UploadState};
 
 /// How long a status waits for live writers to commit what they have.
 const SAVE_WITHIN: Duration = Duration::from_millis(900);

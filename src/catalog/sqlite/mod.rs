@@ -15,6 +15,7 @@ mod ending;
 mod error;
 mod events;
 mod intents;
+mod listing;
 mod open;
 mod purging;
 mod quota;
@@ -33,14 +34,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Aborted, Catalog, Claimed, Commit, Created, Due, Idempotency, Intent, IntentKind, Known,
-    Leftover, NewUpload, Open, Owner, Result, Source,
+    Aborted, Catalog, Claimed, Commit, Created, Due, Filter, Idempotency, Intent, IntentKind,
+    Known, Leftover, NewUpload, Open, Owner, Result, Source, SpaceUsage,
 };
 use crate::model::digest::Digests;
 use crate::model::quota::Used;
 use crate::model::upload::{Epoch, FailureReason, Protocol, Role, Snapshot, StoreUploadId};
 use crate::model::{
-    Digest, KeyHash, Length, Limits, Object, PartNumber, StoreKey, Timestamp, UploadId, UploadOwner,
+    Digest, KeyHash, Length, Limits, Object, PartNumber, StoreKey, Timestamp, Upload, UploadId,
+    UploadOwner,
 };
 
 pub use open::{OpenError, Synchronous, migrate};
@@ -86,6 +88,26 @@ impl Catalog for SqliteCatalog {
 
     async fn owner(&self, id: UploadId) -> Result<Option<(KeyHash, UploadOwner)>> {
         self.readers.run(move |tx| rows::owner(tx, id)).await
+    }
+
+    async fn list(&self, filter: Filter, limit: u32) -> Result<Vec<Upload>> {
+        self.readers
+            .run(move |tx| listing::list(tx, &filter, limit))
+            .await
+    }
+
+    async fn spaces(&self) -> Result<Vec<SpaceUsage>> {
+        self.readers.run(listing::spaces).await
+    }
+
+    async fn record_prune(&self, at: Timestamp, report: String) -> Result<()> {
+        self.writer
+            .run(move |tx| purging::record(tx, at, &report))
+            .await
+    }
+
+    async fn last_prune(&self) -> Result<Option<(Timestamp, String)>> {
+        self.readers.run(purging::last).await
     }
 
     async fn used(

@@ -88,10 +88,23 @@ pub(super) fn purge_records(
     let days = tx
         .prepare_cached(
             "DELETE FROM usage WHERE (kind, name, day) IN
-                (SELECT kind, name, day FROM usage WHERE day > 0 AND day < ?1 LIMIT ?2)",
+                (SELECT kind, name, day FROM usage WHERE day >= 0 AND day < ?1 LIMIT ?2)",
         )?
         .execute(params![day, limit])? as u64;
     Ok(forgotten + told + days)
+}
+
+pub(super) fn record(tx: &Connection, at: Timestamp, report: &str) -> Result<()> {
+    tx.prepare_cached("INSERT OR REPLACE INTO last_prune (one, at, report) VALUES (1, ?1, ?2)")?
+        .execute(params![at.0, report])?;
+    Ok(())
+}
+
+pub(super) fn last(tx: &Connection) -> Result<Option<(Timestamp, String)>> {
+    Ok(tx
+        .prepare_cached("SELECT at, report FROM last_prune")?
+        .query_row([], |row| Ok((Timestamp(row.get(0)?), row.get(1)?)))
+        .optional()?)
 }
 
 pub(super) fn known_among(tx: &Connection, ids: &[UploadId]) -> Result<Vec<Known>> {

@@ -19,6 +19,8 @@ use crate::model::{
 };
 
 const DAY_MS: i64 = 86_400_000;
+/// What stands for a day where nothing begins anew.
+const FOR_GOOD: i64 = -1;
 /// Stands between the parts of an account's name, in none of which it can be.
 const BETWEEN: char = '\n';
 
@@ -31,7 +33,7 @@ pub(super) fn day(at: Timestamp) -> i64 {
 struct Account {
     kind: &'static str,
     name: String,
-    /// 0: for good.
+    /// Counted from 1970-01-01, or [`FOR_GOOD`].
     day: i64,
     uploads: LimitName,
     bytes: LimitName,
@@ -49,7 +51,7 @@ fn accounts(owner: &UploadOwner, created_at: Timestamp) -> Vec<Account> {
     let mut accounts = vec![Account {
         kind: "space",
         name: space.to_owned(),
-        day: 0,
+        day: FOR_GOOD,
         uploads: LimitName::Uploads,
         bytes: LimitName::StoredBytes,
     }];
@@ -57,7 +59,7 @@ fn accounts(owner: &UploadOwner, created_at: Timestamp) -> Vec<Account> {
         accounts.push(Account {
             kind: "token",
             name: token.to_string(),
-            day: 0,
+            day: FOR_GOOD,
             uploads: LimitName::UploadsPerToken,
             bytes: LimitName::BytesPerToken,
         });
@@ -89,7 +91,7 @@ fn accounts(owner: &UploadOwner, created_at: Timestamp) -> Vec<Account> {
 
 impl Account {
     fn resets_at(&self) -> Option<Timestamp> {
-        (self.day > 0).then(|| Timestamp((self.day + 1) * DAY_MS))
+        (self.day != FOR_GOOD).then(|| Timestamp((self.day + 1) * DAY_MS))
     }
 
     /// Puts a change on the account. One that uses more may not go beyond the limits.
@@ -295,7 +297,7 @@ pub(super) fn settle(tx: &Connection, id: UploadId, ends: &UploadState) -> Resul
     };
     let stays = matches!(ends, UploadState::Completed { .. });
     for account in accounts {
-        let for_good = account.day == 0;
+        let for_good = account.day == FOR_GOOD;
         let brought = role != Role::Final || account.kind == "space";
         // The final upload that a part went into has taken its place on the token's account.
         let handed_on = role == Role::Partial && was_completed && account.kind == "token";

@@ -1,0 +1,37 @@
+//! `GET /v1/quota`: what the caller is held to, and how much of it is left.
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::get;
+use http::StatusCode;
+use serde_json::json;
+
+use super::error::Problem;
+use super::gate::{self, Gate};
+use super::json::answer;
+
+/// The route over an engine.
+pub fn routes(gate: Gate, path: &str) -> Router {
+    Router::new().route(path, get(quota)).with_state(gate)
+}
+
+async fn quota(State(gate): State<Gate>, request: Request) -> Result<Response, Problem> {
+    let caller = gate::caller(request.extensions())?;
+    let engine = gate.enter_to_read(request.extensions())?;
+    let settings = engine.settings();
+    let space = settings.space(&caller.space);
+    let sizes = [
+        space.and_then(|space| space.max_size),
+        caller.grant.max_size,
+    ];
+    let max_size = sizes.into_iter().flatten().map(|size| size.get()).min();
+    let body = json!({
+        "space": caller.space.as_str(),
+        "subject": caller.subject.as_ref().map(|subject| subject.as_str()),
+        "device": caller.device.as_ref().map(|device| device.as_str()),
+        "max_size": max_size.unwrap_or(u64::MAX).min(settings.max_size_bytes),
+        "limits": engine.used().await?,
+    });
+    Ok(answer(StatusCode::OK, &body))
+}
