@@ -31,8 +31,10 @@ const ARROWS: [(&str, &[&str]); 10] = [
 ];
 
 /// Crates that only some modules may name.
-const FOREIGN: [(&str, &[&str]); 5] = [
+const FOREIGN: [(&str, &[&str]); 7] = [
     ("hyper", &["api"]),
+    ("rustls", &["api"]),
+    ("tokio_rustls", &["api"]),
     ("axum", &["api"]),
     ("rusqlite", &["catalog"]),
     ("aws_sdk_s3", &["store"]),
