@@ -11,6 +11,7 @@ pub mod key;
 pub mod plan;
 pub mod range;
 pub mod time;
+pub mod token;
 pub mod upload;
 
 pub use caller::{Caller, DeviceId, Scope, SpaceName, Subject, TokenId};
@@ -20,4 +21,5 @@ pub use key::{KeyFacts, KeyTemplate, StoreKey};
 pub use plan::{Cell, PartNumber, Plan};
 pub use range::{ByteRange, Length, Offset, RangeSet};
 pub use time::Timestamp;
+pub use token::ApiKey;
 pub use upload::{Object, PartReceipt, Upload, UploadState};

@@ -20,6 +20,7 @@ mod purging;
 mod ranges;
 mod readers;
 mod rows;
+mod tokens;
 mod writer;
 mod writing;
 
