@@ -14,12 +14,14 @@
 //! # Ok(()) }
 //! ```
 
+mod auth;
 mod running;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::AuthError;
 use crate::catalog::Catalog;
 use crate::catalog::sqlite::{OpenError, SqliteCatalog, Synchronous, migrate};
 use crate::clock::Clock;
@@ -33,6 +35,7 @@ use crate::store::s3::{self, S3Config, S3Store};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, MetricsError};
 
+pub use auth::{auth_refresh, auth_settings, join_settings};
 pub use running::Running;
 
 /// Why the server cannot be put together.
@@ -50,6 +53,9 @@ pub enum AppError {
     /// The key template is wrong; loading the configuration would have refused it.
     #[error(transparent)]
     Key(#[from] crate::model::key::InvalidTemplate),
+    /// Tokens cannot be checked.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// An address cannot be listened on.
     #[error("{address} cannot be listened on: {source}")]
     Listen {

@@ -5,6 +5,7 @@
 //! its limits, problems, bodies, cross-origin requests, the log line.
 
 pub mod admin;
+pub mod asker;
 pub mod body;
 mod client_io;
 pub mod content;

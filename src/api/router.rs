@@ -6,6 +6,7 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 
 use super::admin::{self, Health};
+use super::asker::{self, Door};
 use super::cors::{Cors, cors};
 use super::error::{Code, Problem, method_not_allowed};
 use super::ietf::{self, Ietf};
@@ -31,7 +32,13 @@ pub struct Protocols {
 }
 
 /// The routes of the main listener.
-pub fn main(protocols: Protocols, health: Health, origins: Cors, head: HeadLimits) -> Router {
+pub fn main(
+    protocols: Protocols,
+    door: Door,
+    health: Health,
+    origins: Cors,
+    head: HeadLimits,
+) -> Router {
     let Protocols {
         native,
         tus,
@@ -45,7 +52,8 @@ pub fn main(protocols: Protocols, health: Health, origins: Cors, head: HeadLimit
         .merge(ietf::routes(Arc::new(ietf)))
         .merge(s3::routes(Arc::new(s3)))
         .merge(objects::routes(Arc::new(objects)))
-        .merge(admin::health_routes(health));
+        .merge(admin::health_routes(health))
+        .layer(from_fn_with_state(door, asker::find_out));
     let guarded = guarded(routes, head).layer(from_fn_with_state(tus_base, tus::stamp));
     open(guarded, origins)
 }

@@ -1,14 +1,17 @@
 //! A server that listens, and how it ends.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{App, AppError};
+use super::{App, AppError, auth_settings};
 use crate::api::admin::Health;
+use crate::api::asker::Door;
 use crate::api::body::DrainLimits;
 use crate::api::cors::Cors;
 use crate::api::ietf::{self, Ietf};
@@ -20,10 +23,11 @@ use crate::api::s3::{self, S3};
 use crate::api::server::{self, Limits};
 use crate::api::session::Advice;
 use crate::api::tus::{self, Tus};
-use crate::config::Config;
+use crate::auth::Authenticator;
+use crate::config::{AuthMode, Config};
 use crate::engine::Engine;
 use crate::jobs::Jobs;
-use crate::model::Length;
+use crate::model::{Length, SpaceName};
 use crate::telemetry::Metrics;
 
 /// How long cut requests have to bring their answers out.
@@ -76,6 +80,7 @@ impl Running {
 
 pub(super) async fn start(app: App) -> Result<Running, AppError> {
     let config = &app.config;
+    let door = door(&app).await?;
     let main = listen(config.server.listen).await?;
     let admin = listen(config.server.admin_listen).await?;
     let jobs = if app.jobs {
@@ -89,13 +94,26 @@ pub(super) async fn start(app: App) -> Result<Running, AppError> {
 
     let drain = CancellationToken::new();
     let engine = app.engine.clone();
-    let task = tokio::spawn(run(app, main, admin, jobs, drain.clone()));
+    let task = tokio::spawn(run(app, door, main, admin, jobs, drain.clone()));
     Ok(Running {
         address,
         admin_address,
         engine,
         drain,
         task: AbortOnDropHandle::new(task),
+    })
+}
+
+async fn door(app: &App) -> Result<Door, AppError> {
+    let authenticator = Authenticator::start(
+        Arc::clone(&app.catalog) as _,
+        app.clock.clone(),
+        auth_settings(&app.config),
+        BTreeSet::from([SpaceName::default()]),
+    );
+    Ok(Door {
+        authenticator: authenticator.await?,
+        required: app.config.auth.mode == AuthMode::Required,
     })
 }
 
@@ -107,6 +125,7 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
 
 async fn run(
     app: App,
+    door: Door,
     main: TcpListener,
     admin: TcpListener,
     jobs: Option<Jobs>,
@@ -144,7 +163,7 @@ async fn run(
         objects,
     };
     let origins = Cors::new(&server.cors_origins);
-    let routes = router::main(protocols, health.clone(), origins, limits.head);
+    let routes = router::main(protocols, door, health.clone(), origins, limits.head);
     let admin_routes = router::admin(health.clone(), app.metrics.clone(), limits.head);
 
     // Answers until everything else has ended.

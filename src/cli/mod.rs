@@ -1,15 +1,18 @@
-//! The command line: `jumar serve|prune|migrate|check`. Without a command it serves.
+//! The command line: `jumar serve|prune|migrate|check|token`. Without a command it serves.
 //!
 //! Exit codes: 0 done, 1 it failed, 2 the configuration or the command line is wrong.
 
 mod check;
 mod serve;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+
+use self::token::TokenCommand;
 
 use crate::app::App;
 use crate::catalog::sqlite::migrate;
@@ -33,7 +36,7 @@ struct Arguments {
     insecure: bool,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Serve uploads (the default)
     Serve,
@@ -51,6 +54,9 @@ enum Command {
         #[arg(long)]
         apply_cors: bool,
     },
+    /// Say who may upload, beside a running server
+    #[command(subcommand)]
+    Token(TokenCommand),
 }
 
 /// Runs it.
@@ -89,7 +95,7 @@ const BLOCKING_THREADS: usize = 16;
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let config = Config::load(arguments.config.as_deref())?;
-    let command = arguments.command.unwrap_or(Command::Serve);
+    let command = arguments.command.clone().unwrap_or(Command::Serve);
     if matches!(command, Command::Serve) {
         config.check_exposure(arguments.insecure)?;
     }
@@ -105,6 +111,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Command::Prune { dry_run } => prune(config, dry_run).await,
             Command::Migrate => migrate_catalog(&config),
             Command::Check { apply_cors } => check::check(&config, apply_cors).await,
+            Command::Token(command) => token::run(&config, command).await,
         }
     });
     // What still runs in the background was told to stop, and nothing that was acknowledged depends on it.

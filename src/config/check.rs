@@ -10,6 +10,7 @@ use crate::model::KeyTemplate;
 pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
     server(config)?;
     base_paths(config)?;
+    config.auth.check()?;
     paths(config)?;
     store(config)?;
     uploads(config)?;
@@ -17,9 +18,9 @@ pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
     log_and_prune(config)
 }
 
-type Checked = Result<(), (&'static str, String)>;
+pub(super) type Checked = Result<(), (&'static str, String)>;
 
-fn ensure(holds: bool, key: &'static str, remedy: impl Into<String>) -> Checked {
+pub(super) fn ensure(holds: bool, key: &'static str, remedy: impl Into<String>) -> Checked {
     if holds {
         Ok(())
     } else {

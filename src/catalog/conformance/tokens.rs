@@ -112,10 +112,7 @@ pub(crate) async fn revocations_are_forgotten_when_it_is_time(catalog: Shared) {
     let ids: Vec<TokenId> = (0..3).map(|_| TokenId::generate()).collect();
     revoke(&catalog, &ids[0], 1, Some(10)).await;
     // The later time counts, and never is later than any.
-    for (id, times) in [
-        (&ids[1], [Some(20), Some(10)]),
-        (&ids[2], [None, Some(10)]),
-    ] {
+    for (id, times) in [(&ids[1], [Some(20), Some(10)]), (&ids[2], [None, Some(10)])] {
         for forget_at in times {
             revoke(&catalog, id, 1, forget_at).await;
         }

@@ -135,8 +135,10 @@ fn read_key(row: &Row<'_>) -> Result<ApiKeyRecord> {
 }
 
 fn link_secret(tx: &Connection, offered: &LinkSecret) -> Result<LinkSecret> {
-    tx.prepare_cached("INSERT INTO link_secret (one, secret) VALUES (1, ?1) ON CONFLICT DO NOTHING")?
-        .execute([offered.0])?;
+    tx.prepare_cached(
+        "INSERT INTO link_secret (one, secret) VALUES (1, ?1) ON CONFLICT DO NOTHING",
+    )?
+    .execute([offered.0])?;
     let secret = tx
         .prepare_cached("SELECT secret FROM link_secret")?
         .query_row([], |row| Ok(column(row, "secret")))??;
