@@ -8,3 +8,4 @@ pub(crate) mod s3;
 pub(crate) mod s3_backend;
 pub(crate) mod s3_control;
 pub(crate) mod server;
+pub(crate) mod tokens;
