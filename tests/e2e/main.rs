@@ -16,4 +16,5 @@ mod objects;
 mod random;
 mod ranges;
 mod session;
+mod token;
 mod trouble;
