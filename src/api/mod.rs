@@ -5,6 +5,7 @@
 //! its limits, TLS, who is asking, problems, bodies, cross-origin requests, the log line.
 
 pub mod admin;
+pub mod asker;
 pub mod audit;
 pub mod body;
 mod client_io;

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::{Extension, Router};
 
 use super::admin::{self, Health};
+use super::asker::{self, Door};
 use super::audit::{audit, note_asker};
 use super::cors::{Cors, cors};
 use super::error::{Code, Problem, method_not_allowed};
-use super::gate::Asker;
 use super::ietf::{self, Ietf};
 use super::native::{self, Native};
 use super::objects::{self, Objects};
@@ -20,7 +20,6 @@ use super::quota;
 use super::rate::{self, RateLimits, limit, limit_failures};
 use super::s3::{self, S3};
 use super::tus::{self, Tus};
-use crate::model::Caller;
 use crate::telemetry::Metrics;
 
 /// What the server speaks.
@@ -44,6 +43,7 @@ pub struct Protocols {
 /// The routes of the main listener.
 pub fn main(
     protocols: Protocols,
+    door: Door,
     rates: &rate::Settings,
     health: Health,
     origins: Cors,
@@ -72,7 +72,7 @@ pub fn main(
     let routes = routes
         .layer(from_fn_with_state(Arc::clone(&rates), limit))
         .layer(from_fn(note_asker))
-        .layer(Extension(Asker::known(Caller::anonymous())))
+        .layer(from_fn_with_state(door, asker::find_out))
         .layer(from_fn_with_state(rates, limit_failures));
     let guarded = guarded(routes, head).layer(from_fn_with_state(tus_base, tus::stamp));
     open(guarded, origins)

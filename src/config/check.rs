@@ -12,6 +12,7 @@ pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
     server(config)?;
     tls(config)?;
     base_paths(config)?;
+    config.auth.check()?;
     paths(config)?;
     store(config)?;
     uploads(config)?;
@@ -21,9 +22,9 @@ pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
     log_and_prune(config)
 }
 
-type Checked = Result<(), (&'static str, String)>;
+pub(super) type Checked = Result<(), (&'static str, String)>;
 
-fn ensure(holds: bool, key: &'static str, remedy: impl Into<String>) -> Checked {
+pub(super) fn ensure(holds: bool, key: &'static str, remedy: impl Into<String>) -> Checked {
     if holds {
         Ok(())
     } else {

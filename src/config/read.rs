@@ -247,7 +247,9 @@ fn extract(figment: &Figment, place: impl Fn(&str) -> String) -> Result<Config, 
 }
 
 fn remedy(key: &str, kind: &Kind) -> String {
-    let secret = key.ends_with("access_key") || key.ends_with("access_key_id");
+    let secret = ["access_key", "access_key_id", "secret"]
+        .iter()
+        .any(|name| key.ends_with(name));
     match kind {
         Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if secret => {
             format!("has to be {}", in_words(expected))
