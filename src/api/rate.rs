@@ -7,7 +7,7 @@
 //! An address of IPv6 stands for its network of 64 bits, as whoever has one has them all. What is left is told in the fields of
 //! draft-ietf-httpapi-ratelimit-headers-10.
 
-mod buckets;
+pub mod buckets;
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -19,15 +19,14 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::AUTHORIZATION;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::error::{Code, Problem};
 use super::forwarded::Client;
 use super::gate;
 use super::method::changes_something;
 use crate::model::TokenId;
-use buckets::Buckets;
-pub use buckets::Rate;
+use buckets::{Buckets, Rate};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -230,7 +229,7 @@ pub async fn limit(
 /// is no attempt: clients ask so to learn that they need one.
 pub async fn limit_failures(
     State(limits): State<Arc<RateLimits>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let limit = (limits.failures.as_ref())
@@ -240,6 +239,11 @@ pub async fn limit_failures(
         return next.run(request).await;
     };
     let standing = limit.look(address);
+    if standing.left.is_err() && request.method() == Method::HEAD {
+        // That of tus needs no token, and its clients give up an upload when it is refused.
+        request.headers_mut().remove(AUTHORIZATION);
+        return next.run(request).await;
+    }
     if let Some(problem) = standing.refusal() {
         let mut response = problem.into_response();
         tell(&[standing], response.headers_mut());

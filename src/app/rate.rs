@@ -2,7 +2,8 @@
 
 use std::num::NonZeroU32;
 
-use crate::api::rate::{Rate, Settings};
+use crate::api::rate::Settings;
+use crate::api::rate::buckets::Rate;
 use crate::config::{Config, Limit};
 
 /// The limits, if there are to be any.

@@ -31,13 +31,14 @@ pub struct Rate {
 }
 
 /// Buckets of one rate.
-pub(super) struct Buckets<K: Hash + Eq + Clone> {
+pub struct Buckets<K: Hash + Eq + Clone> {
     limiter: RateLimiter<Ask<K>, Places<K>, Uptime, StateInformationMiddleware>,
 }
 
 impl<K: Hash + Eq + Clone> Buckets<K> {
     /// For at most so many keys.
-    pub(super) fn new(rate: Rate, max_keys: usize) -> Self {
+    #[must_use]
+    pub fn new(rate: Rate, max_keys: usize) -> Self {
         let quota = Quota::per_minute(rate.per_minute).allow_burst(rate.burst);
         let places = Places(Mutex::new(Taken {
             buckets: IndexMap::new(),
@@ -51,12 +52,12 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
     }
 
     /// Takes one out of a key's bucket: how many are left, or how long there will be none.
-    pub(super) fn take(&self, key: K) -> Result<u32, Duration> {
+    pub fn take(&self, key: K) -> Result<u32, Duration> {
         self.ask(Ask { key, takes: true })
     }
 
     /// Says what taking one would, and takes none.
-    pub(super) fn look(&self, key: K) -> Result<u32, Duration> {
+    pub fn look(&self, key: K) -> Result<u32, Duration> {
         self.ask(Ask { key, takes: false })
     }
 
