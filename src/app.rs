@@ -14,6 +14,8 @@
 //! # Ok(()) }
 //! ```
 
+mod auth;
+mod rate;
 mod running;
 mod sockets;
 
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::tls::{self, Reload, Tls, TlsError};
+use crate::auth::AuthError;
 use crate::catalog::Catalog;
 use crate::catalog::sqlite::{OpenError, SqliteCatalog, Synchronous, migrate};
 use crate::clock::Clock;
@@ -38,6 +41,7 @@ use crate::store::s3::{self, S3Config, S3Store};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, MetricsError};
 
+pub use auth::{auth_refresh, auth_settings, join_settings};
 pub use running::Running;
 pub use sockets::Inherited;
 
@@ -62,6 +66,9 @@ pub enum AppError {
     /// So is a media type.
     #[error(transparent)]
     MediaType(#[from] InvalidMediaType),
+    /// Tokens cannot be checked.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// An address cannot be listened on.
     #[error("{address} cannot be listened on: {source}")]
     Listen {

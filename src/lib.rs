@@ -9,6 +9,7 @@
 //! | [`config`] | the configuration file, one struct a section |
 //! | [`app`] | wires everything together, once |
 //! | [`api`] | HTTP: one module a protocol |
+//! | [`auth`] | who brings a token |
 //! | [`engine`] | what happens to uploads |
 //! | [`catalog`] | what is known of them |
 //! | [`store`] | where their bytes go |
@@ -19,6 +20,7 @@
 
 pub mod api;
 pub mod app;
+pub mod auth;
 pub mod catalog;
 pub mod cli;
 pub mod clock;

@@ -4,20 +4,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of the crate. `model` is below everything, and a module may always use itself.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("model", &[]),
     ("clock", &["model"]),
     ("catalog", &["clock", "model"]),
     ("store", &["clock", "model"]),
     ("engine", &["catalog", "store", "clock", "model"]),
-    ("config", &["engine", "model", "jobs", "telemetry"]),
+    ("auth", &["catalog", "clock", "model"]),
+    ("config", &["auth", "engine", "model", "jobs", "telemetry"]),
     ("telemetry", &["config"]),
     ("jobs", &["engine"]),
-    ("api", &["engine", "model", "clock", "telemetry"]),
+    ("api", &["auth", "engine", "model", "clock", "telemetry"]),
     (
         "app",
         &[
             "api",
+            "auth",
             "catalog",
             "clock",
             "config",
@@ -38,6 +40,7 @@ const FOREIGN: [(&str, &[&str]); 7] = [
     ("axum", &["api"]),
     ("rusqlite", &["catalog"]),
     ("aws_sdk_s3", &["store"]),
+    ("jsonwebtoken", &["auth"]),
     ("anyhow", &["cli"]),
 ];
 

@@ -296,6 +296,8 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.to_json().to_string()));
         *response.status_mut() = self.status;
+        // For the audit log.
+        response.extensions_mut().insert(self.code);
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,

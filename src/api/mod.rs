@@ -5,6 +5,8 @@
 //! its limits, TLS, who is asking, problems, bodies, cross-origin requests, the log line.
 
 pub mod admin;
+pub mod asker;
+pub mod audit;
 pub mod body;
 mod client_io;
 pub mod content;
@@ -17,12 +19,14 @@ pub mod ietf;
 pub mod interim;
 pub mod json;
 pub mod listener;
+pub mod method;
 pub mod native;
 pub mod object;
 pub mod objects;
 pub mod observe;
 pub mod oversee;
 pub mod quota;
+pub mod rate;
 pub mod router;
 pub mod s3;
 pub mod server;

@@ -30,7 +30,7 @@ pub struct HeadLimits {
 }
 
 /// Around everything: the id, the span, the line and the figures.
-pub async fn observe(mut request: Request, next: Next) -> Response {
+pub async fn observe(request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
     let mut line = Line {
@@ -41,8 +41,9 @@ pub async fn observe(mut request: Request, next: Next) -> Response {
             .get::<MatchedPath>()
             .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned()),
         arrived: request
-            .extensions_mut()
-            .remove::<Arrived>()
+            .extensions()
+            .get::<Arrived>()
+            .cloned()
             .unwrap_or_default(),
         span: span.clone(),
         written: false,

@@ -1,23 +1,25 @@
 //! Puts routes together and around them what they all share.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::{Extension, Router};
 
 use super::admin::{self, Health};
+use super::asker::{self, Door};
+use super::audit::{audit, note_asker};
 use super::cors::{Cors, cors};
 use super::error::{Code, Problem, method_not_allowed};
-use super::gate::Asker;
 use super::ietf::{self, Ietf};
 use super::native::{self, Native};
 use super::objects::{self, Objects};
 use super::observe::{HeadLimits, guard, observe};
 use super::oversee::{self, Oversee};
 use super::quota;
+use super::rate::{self, RateLimits, limit, limit_failures};
 use super::s3::{self, S3};
 use super::tus::{self, Tus};
-use crate::model::Caller;
 use crate::telemetry::Metrics;
 
 /// What the server speaks.
@@ -39,7 +41,15 @@ pub struct Protocols {
 }
 
 /// The routes of the main listener.
-pub fn main(protocols: Protocols, health: Health, origins: Cors, head: HeadLimits) -> Router {
+pub fn main(
+    protocols: Protocols,
+    door: Door,
+    rates: &rate::Settings,
+    health: Health,
+    origins: Cors,
+    head: HeadLimits,
+) -> Router {
+    let rates = Arc::new(RateLimits::new(rates, creation_paths(&protocols)));
     let Protocols {
         native,
         tus,
@@ -59,9 +69,29 @@ pub fn main(protocols: Protocols, health: Health, origins: Cors, head: HeadLimit
         .merge(oversee::routes(Arc::new(oversee)))
         .merge(quota::routes(gate, &quota))
         .merge(admin::health_routes(health));
-    let routes = routes.layer(Extension(Asker::known(Caller::anonymous())));
+    let routes = routes
+        .layer(from_fn_with_state(Arc::clone(&rates), limit))
+        .layer(from_fn(note_asker))
+        .layer(from_fn_with_state(door, asker::find_out))
+        .layer(from_fn_with_state(rates, limit_failures));
     let guarded = guarded(routes, head).layer(from_fn_with_state(tus_base, tus::stamp));
     open(guarded, origins)
+}
+
+/// The routes on which uploads are created by whatever changes something.
+fn creation_paths(protocols: &Protocols) -> HashSet<String> {
+    let tus = &protocols.tus.settings.base;
+    let ietf = &protocols.ietf.settings.base;
+    [
+        protocols.native.settings.base.clone(),
+        tus.clone(),
+        format!("{tus}/"),
+        ietf.clone(),
+        format!("{ietf}/"),
+        protocols.objects.settings.base.clone(),
+        format!("{}/multipart", protocols.s3.settings.base),
+    ]
+    .into()
 }
 
 /// The routes of the admin listener.
@@ -85,6 +115,7 @@ fn guarded(routes: Router, head: HeadLimits) -> Router {
 fn open(guarded: Router, origins: Cors) -> Router {
     guarded
         .layer(from_fn_with_state(origins, cors))
+        .layer(from_fn(audit))
         .layer(from_fn(observe))
 }
 

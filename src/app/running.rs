@@ -2,14 +2,17 @@
 
 use std::iter;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::rate::rate_settings;
 use super::sockets::listen;
-use super::{App, AppError, open_tls};
+use super::{App, AppError, auth_settings, open_tls};
 use crate::api::admin::Health;
+use crate::api::asker::Door;
 use crate::api::body::DrainLimits;
 use crate::api::cors::Cors;
 use crate::api::forwarded::Trusted;
@@ -26,10 +29,11 @@ use crate::api::server::{self, Limits};
 use crate::api::session::Advice;
 use crate::api::tls::Reload;
 use crate::api::tus::{self, Tus};
-use crate::config::{Config, TrustedProxy};
+use crate::auth::Authenticator;
+use crate::config::{AuthMode, Config, TrustedProxy};
 use crate::engine::Engine;
 use crate::jobs::Jobs;
-use crate::model::Length;
+use crate::model::{Length, SpaceName};
 use crate::telemetry::Metrics;
 
 /// How long cut requests have to bring their answers out.
@@ -82,6 +86,7 @@ impl Running {
 
 pub(super) async fn start(mut app: App) -> Result<Running, AppError> {
     let config = &app.config;
+    let door = door(&app).await?;
     let (tls, reload) = open_tls(config).await?.unzip();
     let main = app.inherited.tcp_or(config.server.listen).await?;
     let admin = listen(config.server.admin_listen).await?;
@@ -107,7 +112,7 @@ pub(super) async fn start(mut app: App) -> Result<Running, AppError> {
     };
     let drain = CancellationToken::new();
     let engine = app.engine.clone();
-    let task = tokio::spawn(run(app, sockets, jobs, drain.clone()));
+    let task = tokio::spawn(run(app, door, sockets, jobs, drain.clone()));
     Ok(Running {
         address,
         admin_address,
@@ -124,7 +129,24 @@ struct Sockets {
     reload: Option<Reload>,
 }
 
-async fn run(app: App, sockets: Sockets, jobs: Option<Jobs>, drain: CancellationToken) {
+async fn door(app: &App) -> Result<Door, AppError> {
+    let spaces = app.config.spaces.keys();
+    let authenticator = Authenticator::start(
+        Arc::clone(&app.catalog) as _,
+        app.clock.clone(),
+        auth_settings(&app.config),
+        spaces
+            .filter_map(|name| name.parse().ok())
+            .chain([SpaceName::default()])
+            .collect(),
+    );
+    Ok(Door {
+        authenticator: authenticator.await?,
+        required: app.config.auth.mode == AuthMode::Required,
+    })
+}
+
+async fn run(app: App, door: Door, sockets: Sockets, jobs: Option<Jobs>, drain: CancellationToken) {
     let server = &app.config.server;
     let limits = limits(&app.config);
     let health = Health::new(app.engine.clone());
@@ -165,7 +187,15 @@ async fn run(app: App, sockets: Sockets, jobs: Option<Jobs>, drain: Cancellation
         quota: app.config.api.quota.clone(),
     };
     let origins = Cors::new(&server.cors_origins);
-    let routes = router::main(protocols, health.clone(), origins, limits.head);
+    let rates = rate_settings(&app.config, door.required);
+    let routes = router::main(
+        protocols,
+        door,
+        &rates,
+        health.clone(),
+        origins,
+        limits.head,
+    );
     let admin_routes = router::admin(health.clone(), app.metrics.clone(), limits.head);
 
     // Answers until everything else has ended.

@@ -11,6 +11,7 @@ pub(crate) mod direct;
 pub(crate) mod ending;
 pub(crate) mod quota;
 pub(crate) mod sharing;
+pub(crate) mod tokens;
 pub(crate) mod writing;
 
 use std::sync::Arc;
@@ -115,6 +116,13 @@ macro_rules! suite {
             cleaning: records_are_purged_by_their_age,
             cleaning: open_uploads_are_told_from_ended_ones,
             cleaning: a_ping_commits,
+            tokens: keys_are_found_as_they_were_added,
+            tokens: a_key_is_added_once,
+            tokens: a_revoked_key_keeps_its_first_time,
+            tokens: other_tokens_are_revoked_by_their_ids,
+            tokens: nothing_is_read_again_that_has_not_changed,
+            tokens: revocations_are_forgotten_when_it_is_time,
+            tokens: there_is_one_link_secret,
         }
     };
     (@tests $make:path; $($theme:ident: $name:ident,)*) => {

@@ -1,6 +1,6 @@
 //! What is known: the catalog of uploads.
 //!
-//! Owns the records of uploads, their ranges, parts and intents, finished objects and the outbox of events. Leaves the
+//! Owns the records of uploads, their ranges, parts and intents, finished objects, the outbox of events and tokens. Leaves the
 //! bytes to [`crate::store`] and every decision that needs no record to [`crate::engine`].
 //!
 //! Every operation of [`Catalog`] is atomic and durable when it returns `Ok`. When its future is dropped, or when it
@@ -11,6 +11,7 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod sqlite;
+mod tokens;
 
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ use crate::model::{
     ByteRange, Digest, KeyHash, Length, LimitHit, Limits, Object, PartNumber, PartReceipt, Plan,
     SpaceName, StoreKey, Timestamp, Upload, UploadId, UploadOwner,
 };
+
+pub use tokens::{ApiKeyRecord, Revoked, TokenLists, Tokens};
 
 /// Why the catalog did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -286,9 +289,9 @@ pub struct Owner {
     pub at_address: bool,
 }
 
-/// The record of uploads. See the module's documentation for what all operations share.
+/// The record of uploads, and ([`Tokens`]) of who may make them. See the module's documentation for what all operations share.
 #[async_trait]
-pub trait Catalog: Send + Sync + 'static {
+pub trait Catalog: Tokens {
     /// Creates an upload, pending, under epoch 1, and records `idempotency` with it. A final one whose parts are all complete
     /// is assembling at once, held by the caller; its length is the sum of theirs. Or finds the earlier creation of the
     /// same idempotency key. `Limited` if it would go beyond a limit: what it takes is counted in the same transaction. A record that has expired counts as none; so does one whose upload has expired, whether
@@ -499,7 +502,7 @@ pub trait Catalog: Send + Sync + 'static {
     /// Counts what [`purge_ended`](Self::purge_ended) would remove. Reads only.
     async fn count_ended(&self, before: Timestamp, now: Timestamp) -> Result<u64>;
 
-    /// Removes idempotency records that have expired, and events older than `events_before`; returns how many. Repeatable.
+    /// Removes idempotency records that have expired, revocations that can be forgotten, and events older than `events_before`; returns how many. Repeatable.
     async fn purge_records(
         &self,
         now: Timestamp,

@@ -1,9 +1,10 @@
-//! The command line: `jumar serve|prune|migrate|check|uploads`. Without a command it serves.
+//! The command line: `jumar serve|prune|migrate|check|uploads|token`. Without a command it serves.
 //!
 //! Exit codes: 0 done, 1 it failed, 2 the configuration or the command line is wrong.
 
 mod check;
 mod serve;
+mod token;
 mod uploads;
 
 use std::path::PathBuf;
@@ -11,6 +12,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+
+use self::token::TokenCommand;
 
 use crate::app::{App, AppError, Inherited};
 use crate::catalog::sqlite::migrate;
@@ -57,6 +60,9 @@ enum Command {
         #[arg(long)]
         apply_cors: bool,
     },
+    /// Say who may upload, beside a running server
+    #[command(subcommand)]
+    Token(TokenCommand),
 }
 
 /// Runs it.
@@ -120,6 +126,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             Command::Migrate => migrate_catalog(&config),
             Command::Uploads { command } => uploads::run(config, command).await,
             Command::Check { apply_cors } => check::check(&config, apply_cors).await,
+            Command::Token(command) => token::run(&config, command).await,
         }
     });
     // What still runs in the background was told to stop, and nothing that was acknowledged depends on it.

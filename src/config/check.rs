@@ -12,17 +12,19 @@ pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
     server(config)?;
     tls(config)?;
     base_paths(config)?;
+    config.auth.check()?;
     paths(config)?;
     store(config)?;
     uploads(config)?;
     direct_and_objects(config)?;
     spaces(config)?;
+    rate_limits(config)?;
     log_and_prune(config)
 }
 
-type Checked = Result<(), (&'static str, String)>;
+pub(super) type Checked = Result<(), (&'static str, String)>;
 
-fn ensure(holds: bool, key: &'static str, remedy: impl Into<String>) -> Checked {
+pub(super) fn ensure(holds: bool, key: &'static str, remedy: impl Into<String>) -> Checked {
     if holds {
         Ok(())
     } else {
@@ -351,6 +353,24 @@ fn spaces(config: &Config) -> Checked {
         }
     }
     Ok(())
+}
+
+fn rate_limits(config: &Config) -> Checked {
+    let limits = &config.rate_limits;
+    for (key, rate, burst_key, burst) in limits.each() {
+        ensure(
+            rate.0
+                .is_none_or(|rate| (1..=u64::from(u32::MAX)).contains(&rate)),
+            key,
+            "has to be \"none\", or between 1 and 4294967295",
+        )?;
+        ensure(burst >= 1, burst_key, "has to be at least 1")?;
+    }
+    ensure(
+        limits.max_keys >= 1,
+        "rate_limits.max_keys",
+        "has to be at least 1",
+    )
 }
 
 fn log_and_prune(config: &Config) -> Checked {

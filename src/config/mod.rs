@@ -3,8 +3,10 @@
 //! Owns defaults, reading and checking. A [`Config`] that was loaded is sound as far as can be told without touching the
 //! disk or the network; whatever is wrong is told in one line that names where it stands, the key and the remedy.
 
+mod auth;
 mod check;
 mod network;
+mod rates;
 mod read;
 mod secret;
 mod sections;
@@ -15,7 +17,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use auth::{Auth, AuthMode, Join, Jwt};
 pub use network::{FileMode, Tls, TrustedProxy};
+pub use rates::RateLimits;
 pub use read::ConfigError;
 pub use secret::Secret;
 pub use sections::{
@@ -34,6 +38,8 @@ pub struct Config {
     pub tls: Tls,
     /// Where each protocol is found.
     pub api: Api,
+    /// Who has to say who they are, and how.
+    pub auth: Auth,
     /// The record of uploads.
     pub catalog: Catalog,
     /// Where the bytes go.
@@ -50,6 +56,8 @@ pub struct Config {
     pub spaces: BTreeMap<String, Space>,
     /// How quotas are counted.
     pub quotas: Quotas,
+    /// How fast requests may come.
+    pub rate_limits: RateLimits,
     /// Cleaning up.
     pub prune: Prune,
     /// The log.
@@ -62,6 +70,7 @@ impl Default for Config {
             server: Server::default(),
             tls: Tls::default(),
             api: Api::default(),
+            auth: Auth::default(),
             catalog: Catalog::default(),
             store: Store::default(),
             spool: Spool::default(),
@@ -70,6 +79,7 @@ impl Default for Config {
             objects: Objects::default(),
             spaces: [(DEFAULT_SPACE.to_owned(), Space::default())].into(),
             quotas: Quotas::default(),
+            rate_limits: RateLimits::default(),
             prune: Prune::default(),
             log: Log::default(),
         }
@@ -110,7 +120,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Refuses listeners that others can reach, as nobody has to prove who they are.
+    /// Refuses listeners that others can reach if nobody has to prove who they are.
     pub fn check_exposure(&self, insecure: bool) -> Result<(), ConfigError> {
         let exposed = [
             ("server.listen", self.server.listen),
@@ -118,12 +128,13 @@ impl Config {
         ]
         .into_iter()
         .find(|(_, address)| !address.ip().is_loopback());
+        let open = self.auth.mode == AuthMode::Open;
         match exposed {
-            Some((key, address)) if !insecure => Err(ConfigError {
+            Some((key, address)) if open && !insecure => Err(ConfigError {
                 place: "configuration".to_owned(),
                 key: key.to_owned(),
                 remedy: format!(
-                    "{address} can be reached by others and no authentication is configured; listen on 127.0.0.1, or say --insecure if something in front takes care of that"
+                    "{address} can be reached by others and nobody has to prove who they are; listen on 127.0.0.1, set auth.mode = \"required\", or say --insecure if something in front takes care of that"
                 ),
             }),
             _ => Ok(()),

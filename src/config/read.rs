@@ -9,6 +9,7 @@ use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Value};
 
 use super::Config;
+use super::spaces::NONE;
 
 /// What all our variables begin with.
 const PREFIX: &str = "JUMAR_";
@@ -217,6 +218,8 @@ fn parse_like(default: &Value, text: &str) -> Result<Value, &'static str> {
             .parse::<bool>()
             .map(Value::from)
             .map_err(|_| "has to be true or false"),
+        // Where it may be "none", the value's own type knows what else it may be.
+        Value::Num(..) if text == NONE => Ok(Value::from(text)),
         Value::Num(..) => text
             .parse::<u64>()
             .map(Value::from)
@@ -244,7 +247,9 @@ fn extract(figment: &Figment, place: impl Fn(&str) -> String) -> Result<Config, 
 }
 
 fn remedy(key: &str, kind: &Kind) -> String {
-    let secret = key.ends_with("access_key") || key.ends_with("access_key_id");
+    let secret = ["access_key", "access_key_id", "secret"]
+        .iter()
+        .any(|name| key.ends_with(name));
     match kind {
         Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if secret => {
             format!("has to be {}", in_words(expected))

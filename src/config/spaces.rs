@@ -20,7 +20,8 @@ impl Limit {
     }
 }
 
-const NONE: &str = "none";
+/// How the want of a limit is written.
+pub(super) const NONE: &str = "none";
 
 impl Serialize for Limit {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -221,6 +221,8 @@ fn proxies_and_permissions_are_read_as_they_are_written() {
 fn sealed_secrets_stay_out_of_errors_and_dumps() {
     let line = wrong("[store.s3]\nsecret_access_key = 20406080\naccess_key_id = \"a\"");
     assert!(!line.contains("20406080"), "{line}");
+    let line = wrong("[auth.join]\nsecret = 20406080");
+    insta::assert_snapshot!(line, @"…/jumar.toml: auth.join.secret: has to be a string");
     let line = wrong("[store.s3]\nsecret_access_key = \"hunter2\" oops\n");
     assert!(!line.contains("hunter2"), "{line}");
     let config = read(
@@ -258,6 +260,74 @@ fn only_loopback_is_listened_on_unless_told_insecure() {
     config.server.admin_listen = "0.0.0.0:8081".parse().expect("an address");
     assert!(config.check_exposure(false).is_err());
     assert_eq!(config.check_exposure(true), Ok(()));
+    config.auth.mode = AuthMode::Required;
+    assert_eq!(config.check_exposure(false), Ok(()));
+}
+
+#[test]
+fn keys_and_issuers_of_tokens_have_to_go_together() {
+    let secret = "secret = \"0123456789abcdef0123456789abcdef\"";
+    let jwt = "issuer = \"https://id.example\"\naudience = \"jumar\"\nkeys_file = \"keys\"";
+    for (text, key) in [
+        ("[auth]\nleeway_secs = 3601".to_owned(), "auth.leeway_secs"),
+        ("[auth]\nrefresh_ms = 0".to_owned(), "auth.refresh_ms"),
+        (
+            "[auth.join]\nsecret = \"short\"".to_owned(),
+            "auth.join.secret",
+        ),
+        (
+            format!("[auth.join]\n{secret}\nalgorithm = \"EdDSA\""),
+            "auth.join.algorithm",
+        ),
+        (
+            "[auth.join]\nprivate_key_file = \"join.pem\"".to_owned(),
+            "auth.join.algorithm",
+        ),
+        (
+            "[auth.join]\nalgorithm = \"EdDSA\"\nprivate_key_file = \"join.pem\"".to_owned(),
+            "auth.join.public_key_file",
+        ),
+        ("[auth.join]\nissuer = \"\"".to_owned(), "auth.join.issuer"),
+        (
+            "[auth.jwt]\nkeys_file = \"keys\"".to_owned(),
+            "auth.jwt.issuer",
+        ),
+        (
+            format!("[auth.jwt]\n{jwt}\njwks_url = \"https://id.example/keys\""),
+            "auth.jwt.jwks_url",
+        ),
+        (
+            format!(
+                "[auth.jwt]\n{}",
+                jwt.replace("keys_file = \"keys\"", "jwks_url = \"ftp://x\"")
+            ),
+            "auth.jwt.jwks_url",
+        ),
+        (
+            format!("[auth.jwt]\n{}", jwt.replace("audience = \"jumar\"", "")),
+            "auth.jwt.audience",
+        ),
+        (
+            format!("[auth.jwt]\n{jwt}\nalgorithms = [\"HS256\"]"),
+            "auth.jwt.algorithms",
+        ),
+        (
+            format!("[auth.jwt]\n{jwt}\nalgorithms = []"),
+            "auth.jwt.algorithms",
+        ),
+        (
+            format!("[auth.join]\n{secret}\nissuer = \"https://id.example\"\n[auth.jwt]\n{jwt}"),
+            "auth.jwt.issuer",
+        ),
+    ] {
+        let line = wrong(&text);
+        assert!(line.contains(&format!(": {key}")), "{text}: {line}");
+        assert!(!line.contains("0123456789"), "{line}");
+    }
+    let both = format!("[auth.join]\n{secret}\n[auth.jwt]\n{jwt}");
+    let config = read(&both, &[("JUMAR_AUTH__MODE", "required")]).expect("sound");
+    assert!(config.auth.join.is_on() && config.auth.jwt.is_on());
+    assert!(!format!("{config:?}").contains("0123456789"));
 }
 
 #[test]

@@ -70,9 +70,7 @@ impl UploadKey {
     /// A new key from the system's randomness.
     #[must_use]
     pub fn generate() -> Self {
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes).expect("the system has a source of randomness");
-        Self(bytes)
+        Self(random())
     }
 
     /// The form that a client is given and sends back.
@@ -178,12 +176,17 @@ impl FromStr for Handle {
 /// A short random name for one request or one incident, to find it in the log. No secret.
 #[must_use]
 pub fn correlation_id() -> String {
-    let mut bytes = [0; 10];
-    getrandom::fill(&mut bytes).expect("the system has a source of randomness");
-    hex::encode(bytes)
+    hex::encode(random::<10>())
 }
 
-/// The SHA-256 of an [`UploadKey`]. Comparing takes the same time whatever differs.
+/// Bytes that nobody can guess.
+pub(super) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the system has a source of randomness");
+    bytes
+}
+
+/// The SHA-256 of an [`UploadKey`] or an [`ApiKey`](super::ApiKey). Comparing takes the same time whatever differs.
 #[derive(Clone, Copy)]
 pub struct KeyHash(pub [u8; 32]);
 

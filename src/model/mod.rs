@@ -12,6 +12,7 @@ pub mod plan;
 pub mod quota;
 pub mod range;
 pub mod time;
+pub mod token;
 pub mod upload;
 
 pub use caller::{Caller, DeviceId, Scope, SpaceName, Subject, TokenId};
@@ -22,4 +23,5 @@ pub use plan::{Cell, PartNumber, Plan};
 pub use quota::{LimitHit, LimitName, Limits, UploadOwner};
 pub use range::{ByteRange, Length, Offset, RangeSet};
 pub use time::Timestamp;
+pub use token::ApiKey;
 pub use upload::{Object, PartReceipt, Upload, UploadState};

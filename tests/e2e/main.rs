@@ -17,4 +17,5 @@ mod objects;
 mod random;
 mod ranges;
 mod session;
+mod token;
 mod trouble;

@@ -13,6 +13,7 @@
 )]
 mod support;
 
+mod auth;
 mod engine;
 mod http;
 mod ietf;

@@ -9,3 +9,4 @@ pub(crate) mod s3_backend;
 pub(crate) mod s3_control;
 pub(crate) mod server;
 pub(crate) mod tls;
+pub(crate) mod tokens;

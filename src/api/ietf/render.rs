@@ -15,6 +15,7 @@ use super::fields::{
     ACCEPT_PATCH, INTEROP_VERSION, Limits, UPLOAD_ID, UPLOAD_LENGTH, UPLOAD_LIMIT,
 };
 use super::problem::{self, PARTIAL_UPLOAD};
+use crate::api::audit::Touched;
 use crate::api::error::{Code, Problem, UPLOAD_OFFSET};
 use crate::api::fields::{REPR_DIGEST, digest_value};
 use crate::api::object::CompletedJson;
@@ -78,6 +79,7 @@ impl Wording {
 
     /// Adds to the answer to a creation where the upload is, if it says how far it got: otherwise it is not there any more.
     pub(super) fn created(&self, mut response: Response, place: &Place) -> Response {
+        response.extensions_mut().insert(Touched(place.id));
         let headers = response.headers_mut();
         if headers.contains_key(UPLOAD_OFFSET) {
             headers.insert(LOCATION, place.location.clone());

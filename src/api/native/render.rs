@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
 use super::Settings;
+use crate::api::audit::Touched;
 use crate::api::error::UPLOAD_OFFSET;
 use crate::api::fields::http_date;
 use crate::api::object::{CompletedJson, ObjectJson};
@@ -88,6 +89,7 @@ pub(super) fn created(created: &Created, settings: &Settings) -> Response {
         headers.insert(LOCATION, location);
     }
     headers.insert(UPLOAD_EXPIRES, http_date(upload.expires_at));
+    response.extensions_mut().insert(Touched(upload.id));
     response
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::Settings;
 use super::take::{Outcome, Taken};
+use crate::api::audit::Touched;
 use crate::api::content::etag;
 use crate::api::error::{Code, Problem};
 use crate::api::object::CompletedJson;
@@ -37,7 +38,7 @@ const RESTARTED_WITHIN: Duration = Duration::from_secs(1);
 /// The answer to a file that was taken.
 pub(super) fn taken(taken: &Taken, settings: &Settings) -> Response {
     let handle = &taken.handle;
-    match &taken.outcome {
+    let mut response = match &taken.outcome {
         Outcome::Done(object) => done(handle, object, settings),
         Outcome::Staged(status) => {
             let (upload, received) = (&status.upload, &status.received);
@@ -57,7 +58,9 @@ pub(super) fn taken(taken: &Taken, settings: &Settings) -> Response {
             headers.insert(RETRY_AFTER, retry_after.as_secs().max(1).into());
             response
         }
-    }
+    };
+    response.extensions_mut().insert(Touched(handle.id));
+    response
 }
 
 fn done(handle: &Handle, object: &Object, settings: &Settings) -> Response {

@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 use super::Settings;
+use crate::api::audit::Touched;
 use crate::api::object::ObjectJson;
 use crate::engine::{FoundPart, SignedRequest};
 use crate::model::{Handle, Object, PartNumber};
@@ -93,10 +94,12 @@ pub(super) fn form(filename: &str, origin: &str, settings: &Settings) -> Respons
 
 /// A new upload.
 pub(super) fn created(handle: &Handle) -> Response {
-    json(&CreatedJson {
+    let mut response = json(&CreatedJson {
         key: handle.id.to_string(),
         upload_id: handle.reveal(),
-    })
+    });
+    response.extensions_mut().insert(Touched(handle.id));
+    response
 }
 
 /// A request that puts a part.

@@ -5,11 +5,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::{TUS_RESUMABLE, TUS_VERSION, VERSION, checksum, concat, metadata};
 use crate::api::error::{Code, Problem, UPLOAD_OFFSET};
+use crate::api::method::METHOD_OVERRIDE;
 use crate::engine::{Create, Expected, NewRole, Secret, Write};
 use crate::model::upload::{Declared, Protocol};
 use crate::model::{Handle, Length, Offset};
 
-const METHOD_OVERRIDE: HeaderName = HeaderName::from_static("x-http-method-override");
 const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
 const UPLOAD_DEFER_LENGTH: HeaderName = HeaderName::from_static("upload-defer-length");
 const UPLOAD_METADATA: HeaderName = HeaderName::from_static("upload-metadata");

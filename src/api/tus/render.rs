@@ -6,6 +6,7 @@ use http::header::{ALLOW, CACHE_CONTROL, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{AtPath, Settings, TUS_VERSION, VERSION, checksum, concat};
+use crate::api::audit::Touched;
 use crate::api::error::UPLOAD_OFFSET;
 use crate::api::fields::http_date;
 use crate::engine::{Secret, Status, Written};
@@ -63,6 +64,7 @@ pub(super) fn created(
     if !progress.completed {
         expires(headers, upload.expires_at);
     }
+    response.extensions_mut().insert(Touched(handle.id));
     response
 }
 

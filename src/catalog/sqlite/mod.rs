@@ -22,6 +22,7 @@ mod quota;
 mod ranges;
 mod readers;
 mod rows;
+mod tokens;
 mod writer;
 mod writing;
 

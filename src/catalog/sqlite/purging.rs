@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::quota;
 use super::rows::{number, read_id};
+use super::tokens;
 use crate::catalog::{Known, Open, Owner, Result};
 use crate::model::upload::StoreUploadId;
 use crate::model::{StoreKey, Timestamp, UploadId};
@@ -74,6 +75,8 @@ pub(super) fn purge_records(
                 (SELECT key_hash FROM idempotency WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)",
         )?
         .execute(params![now.0, limit])? as u64;
+    let left = u64::from(limit).saturating_sub(forgotten);
+    let forgotten = forgotten + tokens::forget(tx, now, left)?;
     let told = tx
         .prepare_cached(
             "DELETE FROM events WHERE seq IN

@@ -191,6 +191,7 @@ fn migrating_can_be_repeated_and_raced() {
             "V2__protocols",
             "V3__objects",
             "V4__direct",
+            "V5__tokens",
             "V6__spaces"
         ]
     );
@@ -470,6 +471,10 @@ fn queries_of_many_uploads_go_by_an_index() {
         (intents::LEFT_OVER, "intents_left_over (upload_id>?)"),
         (super::rows::OBJECT_BY_CONTENT, "objects_sha256 (sha256=?)"),
         (super::assembling::AT_ADDRESS, "intents_address (key=?)"),
+        (
+            super::tokens::FORGET,
+            "revoked_tokens_to_forget (forget_at<?)",
+        ),
         (purging::PURGE_ENDED, "upload_sessions_ended (ended_at"),
         (purging::COUNT_ENDED, "upload_sessions_ended (ended_at"),
         (purging::OPEN, "upload_sessions_expiring"),

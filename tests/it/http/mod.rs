@@ -1,6 +1,7 @@
 //! The wire contract, over sockets: a file an operation.
 
 mod abort;
+mod auth;
 mod by_content;
 mod chunk;
 mod complete;
