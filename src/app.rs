@@ -71,7 +71,7 @@ pub enum AppError {
 
 /// A server that is put together and does not listen yet.
 pub struct App {
-    config: Config,
+    config: Box<Config>,
     catalog: Arc<dyn Catalog>,
     store: Arc<dyn Store>,
     engine: Engine,
@@ -82,7 +82,7 @@ pub struct App {
 
 /// Puts an [`App`] together; what is not brought is made from the configuration.
 pub struct Builder {
-    config: Config,
+    config: Box<Config>,
     catalog: Option<Arc<dyn Catalog>>,
     store: Option<Arc<dyn Store>>,
     clock: Clock,
@@ -153,7 +153,7 @@ impl App {
     #[must_use]
     pub fn builder(config: Config) -> Builder {
         Builder {
-            config,
+            config: Box::new(config),
             catalog: None,
             store: None,
             clock: Clock::system(),
