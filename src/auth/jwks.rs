@@ -1,5 +1,6 @@
 //! The keys of an application: read again and again, and kept when they cannot be read.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -175,7 +176,11 @@ fn keys_error(place: &str, source: KeysError) -> AuthError {
 }
 
 fn warn(error: &KeysError) {
-    tracing::warn!(%error, "the keys of auth.jwt cannot be read now; those that are known go on");
+    let mut cause: &dyn Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    tracing::warn!(%error, %cause, "the keys of auth.jwt cannot be read now; those that are known go on");
 }
 
 /// Keys that may verify.
