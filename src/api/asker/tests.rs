@@ -59,6 +59,7 @@ async fn kit(required: bool) -> Kit {
         BTreeSet::from([SpaceName::default()]),
     );
     let door = Door {
+        origins: Arc::default(),
         authenticator: authenticator.await.expect("started"),
         required,
     };

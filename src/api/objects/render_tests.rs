@@ -65,6 +65,10 @@ fn upload() -> Upload {
     }
 }
 
+fn link() -> String {
+    "/a/signed/link".to_owned()
+}
+
 fn object() -> Object {
     let sha256 = Digest::from_hex(DigestAlgorithm::Sha256, &"ab".repeat(32));
     Object {
@@ -88,6 +92,7 @@ async fn shown(outcome: Outcome) -> String {
             handle: handle(),
             outcome,
         },
+        link(),
         &settings(),
     );
     let (parts, body) = answer.into_parts();
