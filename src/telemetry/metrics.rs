@@ -125,6 +125,10 @@ fn describe() {
     );
     // Seen from the start, so that the first is seen as a rise.
     ::metrics::counter!("jumar_displaced_total").absolute(0);
+    describe_counter!(
+        "jumar_rate_limited_total",
+        "Requests that came too fast, by the limit that refused them"
+    );
     describe_counter!("jumar_pruned_total", "What pruning removed or met, by kind");
     describe_gauge!("jumar_open_uploads", "Uploads that can still change");
 }

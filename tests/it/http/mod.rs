@@ -17,6 +17,7 @@ mod limits;
 mod metrics;
 mod objects;
 mod objects_forms;
+mod rate;
 mod refusals;
 mod s3_plugin;
 mod secrets;

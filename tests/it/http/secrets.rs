@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use jumar::config::{AuthMode, Limit};
+use jumar::model::Timestamp;
 use jumar::store::call::Call;
 use jumar::store::faulty::{Fault, When};
 use serde_json::json;
@@ -11,6 +13,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::support::rig::{MIB, noise};
 use crate::support::server::{Server, both, uploaded};
+use crate::support::tokens::{join_token, take_join_tokens};
 
 /// The log in memory, as long as somebody listens. It is the whole process's, because a subscriber of one thread misses what
 /// other threads were the first to say.
@@ -153,11 +156,53 @@ async fn tus_operations(server: &Server) -> (Vec<String>, String) {
     (secrets, said)
 }
 
+/// Creations through every protocol with tokens, good and bad, over an open server and over one that wants them.
+async fn token_operations(server: &Server) -> Vec<String> {
+    let closed = Server::with(|config| {
+        config.auth.mode = AuthMode::Required;
+        take_join_tokens(config);
+        let space = config.spaces.get_mut("default").expect("a space");
+        space.open_per_device = Limit(None);
+    })
+    .await;
+    let mut secrets = Vec::new();
+    for server in [server, &closed] {
+        let good = join_token(server.clock.now(), &json!({}));
+        let bad = join_token(Timestamp(0), &json!({}));
+        let altered = format!("{good}A");
+        for token in [&good, &bad, &altered, "not-one-of-ours"] {
+            let authorization = format!("Bearer {token}");
+            for (path, name, value) in [
+                ("/v1/uploads", "Content-Type", "application/json"),
+                ("/files", "Tus-Resumable", "1.0.0"),
+                ("/resumable", "Upload-Draft-Interop-Version", "8"),
+                ("/s3/multipart", "Content-Type", "application/json"),
+                ("/v1/objects", "Content-Type", "text/plain"),
+            ] {
+                let fields = [
+                    ("Authorization", authorization.as_str()),
+                    ("User-Agent", "forging\" status=200"),
+                    ("Upload-Length", "3"),
+                    (name, value),
+                ];
+                let answer = server.call("POST", path, &fields, b"").await;
+                if path == "/v1/objects" && answer.status == 201 {
+                    let key = answer.json()["upload_key"].as_str().map(ToOwned::to_owned);
+                    secrets.push(key.expect("a key"));
+                }
+            }
+            secrets.extend(token.split('.').map(ToOwned::to_owned));
+        }
+    }
+    secrets
+}
+
 #[tokio::test]
 async fn sealed_keys_are_in_no_log_no_figure_and_no_answer_but_incidents_are_in_both() {
     let log = Captured(Arc::new(Mutex::new(Some(Vec::new()))));
     let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
+        .with_ansi(false)
+        .with_env_filter("debug,jumar=trace,audit=trace")
         .with_writer(log.clone())
         .finish();
     tracing::subscriber::set_global_default(subscriber).expect("the only one");
@@ -174,7 +219,10 @@ async fn sealed_keys_are_in_no_log_no_figure_and_no_answer_but_incidents_are_in_
             secrets.extend(of_plugin.0);
             said.push_str(&of_plugin.1);
         }
-        let upload = server.completed(json!({}), b"123").await;
+        secrets.extend(token_operations(&server).await);
+        let upload = server
+            .completed(json!({"filename": "a\u{2028}forged"}), b"123")
+            .await;
         server
             .faults
             .fail(Call::Read, When::Next(1), Fault::Unavailable);
@@ -190,6 +238,11 @@ async fn sealed_keys_are_in_no_log_no_figure_and_no_answer_but_incidents_are_in_
         assert!(
             logged.contains("answered") && logged.contains("DEBUG"),
             "it was captured"
+        );
+        let audits = logged.lines().filter(|line| line.contains(" audit: "));
+        assert!(
+            audits.count() > 50,
+            "what changes something was written down"
         );
         assert!(logged.contains(incident), "the log knows the incident");
         for secret in secrets {
