@@ -215,7 +215,7 @@ async fn a_completion_tells_the_object_or_asks_for_patience() {
 cache-control: no-store
 content-type: application/json
 
-{"upload_id":"07070707-0707-0707-0707-070707070707","object":{"key":"k","size":100,"content_type":"image/jpeg","digest":{"sha-256":"abababababababababababababababababababababababababababababababab"},"etag":"abababababababababababababababababababababababababababababababab","url":"/v1/uploads/07070707-0707-0707-0707-070707070707/content","verified":"stream","store_checked":true}}
+{"upload_id":"07070707-0707-0707-0707-070707070707","object":{"key":"k","size":100,"content_type":"image/jpeg","digest":{"sha-256":"abababababababababababababababababababababababababababababababab"},"etag":"abababababababababababababababababababababababababababababababab","url":"/a/signed/link","verified":"stream","store_checked":true}}
 "#);
     let again = shown(completion(id, &done(true), link())).await;
     assert_eq!(again, first.replace("201 Created", "200 OK"));

@@ -267,6 +267,6 @@ mod tests {
             "http://h/a/signed/link".to_owned(),
             &settings(),
         );
-        insta::assert_snapshot!(shown(answer).await, @r#"{"location":"http://h/s3/multipart/BwcHBwcHBwcHBwcHBwcHBwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA/content","key":"07070707-0707-0707-0707-070707070707","upload_id":"07070707-0707-0707-0707-070707070707","object":{"key":"staging/07070707-0707-0707-0707-070707070707","size":5,"content_type":null,"digest":{"sha-256":"0000000000000000000000000000000000000000000000000000000000000000"},"etag":"0000000000000000000000000000000000000000000000000000000000000000","url":"http://h/s3/multipart/BwcHBwcHBwcHBwcHBwcHBwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA/content","verified":"readback","store_checked":true},"deduplicated":true}"#);
+        insta::assert_snapshot!(shown(answer).await, @r#"{"location":"http://h/s3/multipart/BwcHBwcHBwcHBwcHBwcHBwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA/content","key":"07070707-0707-0707-0707-070707070707","upload_id":"07070707-0707-0707-0707-070707070707","object":{"key":"staging/07070707-0707-0707-0707-070707070707","size":5,"content_type":null,"digest":{"sha-256":"0000000000000000000000000000000000000000000000000000000000000000"},"etag":"0000000000000000000000000000000000000000000000000000000000000000","url":"http://h/a/signed/link","verified":"readback","store_checked":true},"deduplicated":true}"#);
     }
 }
