@@ -346,6 +346,7 @@ fn objects_settings(config: &Config) -> objects::Settings {
     let max_size = config.objects.max_size_bytes;
     objects::Settings {
         base: config.api.objects.clone(),
+        open: config.auth.mode == AuthMode::Open,
         sessions: config.api.native.clone(),
         public_url: config.server.public_url.clone(),
         max_size: Length(max_size.min(config.uploads.max_size_bytes)),

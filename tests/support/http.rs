@@ -116,9 +116,13 @@ impl Answer {
     }
 }
 
-/// Ids, keys and incidents are replaced.
+/// Ids, keys, incidents and what signs a link are replaced.
 fn redacted(text: &str) -> String {
     let mut text = text.to_owned();
+    if let Some(at) = text.find("?expires=") {
+        let to = at + text[at..].find('"').expect("the end of the link");
+        text.replace_range(at..to, "?<signed>");
+    }
     for member in ["upload_key", "incident"] {
         let before = format!("\"{member}\":\"");
         if let Some(at) = text.find(&before) {

@@ -51,6 +51,8 @@ pub struct Settings {
     pub sessions: String,
     /// What URLs begin with; empty: they are paths.
     pub public_url: String,
+    /// Whether whoever knows the address of content may read it.
+    pub open: bool,
     /// The most that a file may have.
     pub max_size: Length,
     /// How a client is advised to go on with what was staged.

@@ -68,9 +68,11 @@ fn done(handle: &Handle, object: &Object, link: String, settings: &Settings) -> 
         Some(sha256) if object.shared => settings.url_of_content(sha256),
         _ => format!("{}/content", settings.url_of(handle.id)),
     };
+    // What everybody may read who knows its address needs no link that expires.
+    let lasting = settings.open && object.shared;
     let body = WithKey {
         upload_key: handle.key.reveal(),
-        body: CompletedJson::new(handle.id, object, link),
+        body: CompletedJson::new(handle.id, object, if lasting { url.clone() } else { link }),
     };
     let mut response = json(StatusCode::CREATED, url, &body);
     // The content's, as RFC 9110 has it for what was created; Uppy's S3 plugin takes a file without it for lost.

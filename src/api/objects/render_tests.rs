@@ -14,6 +14,7 @@ const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
 fn settings() -> Settings {
     Settings {
+        open: true,
         base: "/v1/objects".to_owned(),
         sessions: "/v1/uploads".to_owned(),
         public_url: "https://up.example".to_owned(),

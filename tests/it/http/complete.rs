@@ -28,7 +28,7 @@ async fn the_object_and_the_same_again() {
             content-length: 413
             content-type: application/json
 
-            {"upload_id":"<id>","object":{"key":"<id>","size":5,"content_type":"text/plain","digest":{"sha-256":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"},"etag":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5","url":"/v1/uploads/<id>/content","verified":"stream","store_checked":true}}
+            {"upload_id":"<id>","object":{"key":"<id>","size":5,"content_type":"text/plain","digest":{"sha-256":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"},"etag":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5","url":"/v1/uploads/<id>/content?<signed>","verified":"stream","store_checked":true}}
             "#);
         }
         for again in [
@@ -42,8 +42,7 @@ async fn the_object_and_the_same_again() {
             first.json()["object"]
         );
         let url = first.json()["object"]["url"].as_str().unwrap().to_owned();
-        let key = [("Upload-Key", upload.key.as_str())];
-        assert_eq!(server.call("GET", &url, &key, b"").await.body, b"12345");
+        assert_eq!(server.call("GET", &url, &[], b"").await.body, b"12345");
     }
 }
 
@@ -56,7 +55,8 @@ async fn urls_begin_with_the_public_one() {
     let upload = server.completed(json!({}), b"1").await;
     let status = server.status(&upload).await;
     let expected = format!("https://up.example.org/jumar{}", upload.path("/content"));
-    assert_eq!(status["object"]["url"], expected);
+    let url = status["object"]["url"].as_str().unwrap();
+    assert!(url.starts_with(&expected), "{url}");
 }
 
 #[tokio::test]

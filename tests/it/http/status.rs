@@ -52,7 +52,7 @@ async fn status_through_an_uploads_life() {
             upload-length: 5
             upload-offset: 5
 
-            {"upload_id":"<id>","state":"completed","length":5,"offset":5,"received":[[0,5]],"expires_at":"2023-11-17T22:13:20Z","filename":"a.txt","content_type":null,"metadata":{},"object":{"key":"<id>","size":5,"content_type":null,"digest":{"sha-256":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"},"etag":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5","url":"/v1/uploads/<id>/content","verified":"stream","store_checked":true}}
+            {"upload_id":"<id>","state":"completed","length":5,"offset":5,"received":[[0,5]],"expires_at":"2023-11-17T22:13:20Z","filename":"a.txt","content_type":null,"metadata":{},"object":{"key":"<id>","size":5,"content_type":null,"digest":{"sha-256":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"},"etag":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5","url":"/v1/uploads/<id>/content?<signed>","verified":"stream","store_checked":true}}
             "#);
         }
         let head = server.ask(&upload, "HEAD", "", &[], b"").await;

@@ -38,7 +38,7 @@ async fn the_last_part_gets_the_final_answer() {
             upload-id: <id>
             upload-offset: 5
 
-            {"upload_id":"<id>","object":{"key":"<id>","size":5,"content_type":null,"digest":{"sha-256":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"},"etag":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5","url":"/resumable/<handle>","verified":"stream","store_checked":true}}
+            {"upload_id":"<id>","object":{"key":"<id>","size":5,"content_type":null,"digest":{"sha-256":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"},"etag":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5","url":"/v1/uploads/<id>/content?<signed>","verified":"stream","store_checked":true}}
             "#);
         }
         assert_eq!(client.get(&url).await.body, b"12345");
