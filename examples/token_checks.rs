@@ -97,7 +97,7 @@ async fn measure(
     tokens: Vec<String>,
 ) -> Anything<()> {
     let settings = Settings {
-        leeway: Duration::from_secs(60),
+        leeway: Duration::from_mins(1),
         refresh: Duration::from_millis(200),
         max_token_bytes: 8192,
         max_verified_tokens: 8192,

@@ -33,7 +33,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that only some modules may name.
-const FOREIGN: [(&str, &[&str]); 7] = [
+const FOREIGN: [(&str, &[&str]); 8] = [
     ("hyper", &["api"]),
     ("rustls", &["api"]),
     ("tokio_rustls", &["api"]),

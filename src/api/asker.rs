@@ -3,14 +3,16 @@
 //! Nothing is refused here: what needs no token (health, discovery, the HEAD of tus) goes on, and whatever passes the
 //! [`Gate`](super::gate::Gate) is given what was found out, or why it could not be.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::cors::Cors;
 use super::error::{Code, Problem};
 use super::gate::Asker;
 use crate::auth::{Authenticator, Refused};
@@ -31,6 +33,8 @@ pub struct Door {
     pub authenticator: Authenticator,
     /// Whether somebody without a token is nobody.
     pub required: bool,
+    /// Whose pages may use a space, where not everybody's may that may use the server.
+    pub origins: Arc<BTreeMap<String, Cors>>,
 }
 
 /// The layer: puts an [`Asker`] into the extensions of each request.
@@ -52,7 +56,23 @@ impl Door {
             None => Caller::anonymous(),
         };
         caller.device = device(headers)?;
+        self.check_origin(&caller, headers)?;
         Ok(caller)
+    }
+}
+
+impl Door {
+    fn check_origin(&self, caller: &Caller, headers: &HeaderMap) -> Result<(), Problem> {
+        let Some(allowed) = self.origins.get(caller.space.as_str()) else {
+            return Ok(());
+        };
+        match headers.get(ORIGIN) {
+            Some(origin) if !allowed.allows(origin) => Err(Problem::new(
+                Code::Forbidden,
+                "pages of this origin may not use the space",
+            )),
+            _ => Ok(()),
+        }
     }
 }
 

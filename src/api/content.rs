@@ -8,7 +8,7 @@ use http::header::{
     ETAG, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::request::Parts;
-use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::error::{Code, Problem};
 use super::fields::attachment;
@@ -153,7 +153,7 @@ pub async fn of_upload(
     key: Option<&UploadKey>,
     refuse: fn(EngineError) -> Problem,
 ) -> Result<Response, Problem> {
-    let (upload, object) = find(gate, &request.extensions, id, key, refuse).await?;
+    let (upload, object) = find(gate, request, id, key, refuse).await?;
     let about = About::of_upload(&upload, &object);
     let engine = gate.for_holder();
     answer(engine, about, &object, &request.method, &request.headers).await
@@ -161,12 +161,15 @@ pub async fn of_upload(
 
 async fn find(
     gate: &Gate,
-    request: &Extensions,
+    request: &Parts,
     id: UploadId,
     key: Option<&UploadKey>,
     refuse: fn(EngineError) -> Problem,
 ) -> Result<(Upload, Object), Problem> {
-    match gate.enter_to_read(request) {
+    if gate.links().open(id, request.uri.query()) {
+        return gate.for_holder().linked_content(id).await.map_err(refuse);
+    }
+    match gate.enter_to_read(&request.extensions) {
         Ok(engine) => engine.content(id, key).await.map_err(refuse),
         // What everybody may read needs no token; of the rest nobody without one learns anything.
         Err(refusal) => gate

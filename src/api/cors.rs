@@ -39,6 +39,12 @@ impl Cors {
         }
     }
 
+    /// Whether the pages of an origin may.
+    #[must_use]
+    pub fn allows(&self, origin: &HeaderValue) -> bool {
+        self.any || self.origins.contains(origin)
+    }
+
     fn answer(&self, origin: Option<&HeaderValue>, response: &mut Response) {
         let headers = response.headers_mut();
         if self.any {

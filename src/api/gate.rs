@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::Extensions;
 
 use super::error::{Code, Problem};
+use super::link::ContentLinks;
 use crate::engine::{Engine, Settings};
 use crate::model::caller::Scopes;
 use crate::model::{Caller, Scope};
@@ -28,13 +29,21 @@ impl Asker {
 #[derive(Clone)]
 pub struct Gate {
     engine: Engine,
+    links: Arc<ContentLinks>,
 }
 
 impl Gate {
     /// Before an engine.
     #[must_use]
-    pub fn new(engine: Engine) -> Self {
-        Self { engine }
+    pub fn new(engine: Engine, links: ContentLinks) -> Self {
+        let links = Arc::new(links);
+        Self { engine, links }
+    }
+
+    /// The links that open content.
+    #[must_use]
+    pub fn links(&self) -> &ContentLinks {
+        &self.links
     }
 
     /// The engine for whoever asks, if they may do what `scope` names.

@@ -18,6 +18,7 @@ pub mod gate;
 pub mod ietf;
 pub mod interim;
 pub mod json;
+pub mod link;
 pub mod listener;
 pub mod method;
 pub mod native;

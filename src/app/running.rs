@@ -1,5 +1,6 @@
 //! A server that listens, and how it ends.
 
+use std::collections::BTreeMap;
 use std::iter;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::api::cors::Cors;
 use crate::api::forwarded::Trusted;
 use crate::api::gate::Gate;
 use crate::api::ietf::{self, Ietf};
+use crate::api::link::ContentLinks;
 use crate::api::listener::Listener;
 use crate::api::native::{self, Native};
 use crate::api::objects::{self, Objects};
@@ -29,7 +31,7 @@ use crate::api::server::{self, Limits};
 use crate::api::session::Advice;
 use crate::api::tls::Reload;
 use crate::api::tus::{self, Tus};
-use crate::auth::Authenticator;
+use crate::auth::{AuthError, Authenticator, Links};
 use crate::config::{AuthMode, Config, TrustedProxy};
 use crate::engine::Engine;
 use crate::jobs::Jobs;
@@ -87,6 +89,7 @@ impl Running {
 pub(super) async fn start(mut app: App) -> Result<Running, AppError> {
     let config = &app.config;
     let door = door(&app).await?;
+    let links = links(&app).await?;
     let (tls, reload) = open_tls(config).await?.unzip();
     let main = app.inherited.tcp_or(config.server.listen).await?;
     let admin = listen(config.server.admin_listen).await?;
@@ -112,7 +115,7 @@ pub(super) async fn start(mut app: App) -> Result<Running, AppError> {
     };
     let drain = CancellationToken::new();
     let engine = app.engine.clone();
-    let task = tokio::spawn(run(app, door, sockets, jobs, drain.clone()));
+    let task = tokio::spawn(run(app, door, links, sockets, jobs, drain.clone()));
     Ok(Running {
         address,
         admin_address,
@@ -129,6 +132,37 @@ struct Sockets {
     reload: Option<Reload>,
 }
 
+async fn links(app: &App) -> Result<ContentLinks, AppError> {
+    let config = &app.config;
+    Ok(ContentLinks {
+        links: Links::load(&*app.catalog).await.map_err(AuthError::from)?,
+        base: format!("{}{}", config.server.public_url, config.api.native),
+        ttl: Duration::from_secs(config.auth.link_ttl_secs),
+        clock: app.clock.clone(),
+    })
+}
+
+/// The pages that each space is for, where it says so.
+fn space_origins(config: &Config) -> BTreeMap<String, Cors> {
+    (config.spaces.iter())
+        .filter(|(_, space)| !space.cors_origins.is_empty())
+        .map(|(name, space)| (name.clone(), Cors::new(&space.cors_origins)))
+        .collect()
+}
+
+/// The pages that may use the server in any space.
+fn all_origins(config: &Config) -> Cors {
+    let spaces = config.spaces.values().flat_map(|space| &space.cors_origins);
+    let all: Vec<String> = config
+        .server
+        .cors_origins
+        .iter()
+        .chain(spaces)
+        .cloned()
+        .collect();
+    Cors::new(&all)
+}
+
 async fn door(app: &App) -> Result<Door, AppError> {
     let spaces = app.config.spaces.keys();
     let authenticator = Authenticator::start(
@@ -143,14 +177,22 @@ async fn door(app: &App) -> Result<Door, AppError> {
     Ok(Door {
         authenticator: authenticator.await?,
         required: app.config.auth.mode == AuthMode::Required,
+        origins: Arc::new(space_origins(&app.config)),
     })
 }
 
-async fn run(app: App, door: Door, sockets: Sockets, jobs: Option<Jobs>, drain: CancellationToken) {
+async fn run(
+    app: App,
+    door: Door,
+    links: ContentLinks,
+    sockets: Sockets,
+    jobs: Option<Jobs>,
+    drain: CancellationToken,
+) {
     let server = &app.config.server;
     let limits = limits(&app.config);
     let health = Health::new(app.engine.clone());
-    let gate = Gate::new(app.engine.clone());
+    let gate = Gate::new(app.engine.clone(), links);
     let native = Native {
         gate: gate.clone(),
         settings: native_settings(&app.config),
@@ -186,7 +228,7 @@ async fn run(app: App, door: Door, sockets: Sockets, jobs: Option<Jobs>, drain: 
         oversee,
         quota: app.config.api.quota.clone(),
     };
-    let origins = Cors::new(&server.cors_origins);
+    let origins = all_origins(&app.config);
     let rates = rate_settings(&app.config, door.required);
     let routes = router::main(
         protocols,

@@ -182,10 +182,7 @@ impl Join {
 
 fn caller(claims: &Claims) -> Result<Caller, Refused> {
     let id: TokenId = claims.word("jti")?.ok_or_else(|| missing("jti"))?;
-    let subject = match super::subject(claims, "sub")? {
-        Some(subject) => subject,
-        None => format!("join:{id}").parse().map_err(|_| malformed("jti"))?,
-    };
+    let subject = super::subject(claims, "sub")?.unwrap_or_else(|| super::holder("join", &id));
     let content_types = claims.words("content_types")?.unwrap_or_default();
     Ok(Caller {
         subject: Some(subject),

@@ -1,5 +1,6 @@
 //! The keys of an application: read again and again, and kept when they cannot be read.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -42,7 +43,7 @@ pub(super) enum KeysError {
 
 enum Source {
     File(PathBuf),
-    Url(Fetcher),
+    Url(Box<Fetcher>),
 }
 
 impl Source {
@@ -70,10 +71,10 @@ impl Keys {
     pub(super) async fn open(settings: &JwtSettings) -> Result<Self, AuthError> {
         let source = match &settings.keys {
             KeySource::File(path) => Source::File(path.clone()),
-            KeySource::Url(url) => Source::Url(
-                Fetcher::new(url, settings.fetch_timeout)
-                    .map_err(|error| keys_error(url, error))?,
-            ),
+            KeySource::Url(url) => {
+                let fetcher = Fetcher::new(url, settings.fetch_timeout);
+                Source::Url(Box::new(fetcher.map_err(|error| keys_error(url, error))?))
+            }
         };
         let keys = Self {
             source,
@@ -175,7 +176,11 @@ fn keys_error(place: &str, source: KeysError) -> AuthError {
 }
 
 fn warn(error: &KeysError) {
-    tracing::warn!(%error, "the keys of auth.jwt cannot be read now; those that are known go on");
+    let mut cause: &dyn Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    tracing::warn!(%error, %cause, "the keys of auth.jwt cannot be read now; those that are known go on");
 }
 
 /// Keys that may verify.
@@ -185,7 +190,7 @@ struct KeySet(Vec<Key>);
 struct Key {
     id: Option<String>,
     algorithms: Vec<Algorithm>,
-    key: DecodingKey,
+    verifying: DecodingKey,
     /// What it was read from, to see whether it has changed.
     text: String,
 }
@@ -223,7 +228,7 @@ impl KeySet {
             named && key.algorithms.contains(&algorithm)
         });
         let first = fitting.next()?;
-        (id.is_some() || fitting.next().is_none()).then_some(&first.key)
+        (id.is_some() || fitting.next().is_none()).then_some(&first.verifying)
     }
 }
 
@@ -257,7 +262,7 @@ fn from_jwk(json: &Value) -> Option<Key> {
     Some(Key {
         id: common.key_id.clone(),
         algorithms,
-        key: DecodingKey::from_jwk(&jwk).ok()?,
+        verifying: DecodingKey::from_jwk(&jwk).ok()?,
         text: json.to_string(),
     })
 }
@@ -266,10 +271,10 @@ fn from_jwk(json: &Value) -> Option<Key> {
 const P256_POINT_BYTES: usize = 65;
 
 fn from_pem(pem: &[u8]) -> Option<Key> {
-    let of = |key, algorithms: &[Algorithm]| Key {
+    let of = |verifying, algorithms: &[Algorithm]| Key {
         id: None,
         algorithms: algorithms.to_vec(),
-        key,
+        verifying,
         text: String::from_utf8_lossy(pem).into_owned(),
     };
     if let Ok(key) = DecodingKey::from_rsa_pem(pem) {

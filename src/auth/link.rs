@@ -14,6 +14,12 @@ use crate::model::{Timestamp, UploadId};
 pub struct Links(LinkSecret);
 
 impl Links {
+    /// With a secret of one's own.
+    #[must_use]
+    pub fn with(secret: LinkSecret) -> Self {
+        Self(secret)
+    }
+
     /// With the catalog's secret, made if there is none yet.
     pub async fn load(catalog: &dyn Tokens) -> Result<Self, CatalogError> {
         catalog.link_secret(LinkSecret::generate()).await.map(Self)

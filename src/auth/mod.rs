@@ -187,7 +187,7 @@ impl Authenticator {
             return Err(Refused::Expired);
         }
         Ok(Caller {
-            subject: format!("key:{}", found.id).parse().ok(),
+            subject: Some(holder("key", &found.id)),
             token: Some(found.id),
             device: None,
             guest: false,
@@ -242,6 +242,12 @@ impl Authenticator {
             generation,
         })
     }
+}
+
+/// The subject of whoever has a token that names none.
+fn holder(kind: &'static str, id: &TokenId) -> Subject {
+    let subject = format!("{kind}:{id}").parse();
+    subject.expect("an id is visible ASCII, and much shorter than a subject may be")
 }
 
 /// The subject that a token names. Those that stand for tokens themselves are nobody's to name.

@@ -289,7 +289,8 @@ pub struct Owner {
     pub at_address: bool,
 }
 
-/// The record of uploads, and ([`Tokens`]) of who may make them. See the module's documentation for what all operations share.
+/// The record of uploads and, by [`Tokens`], of who may make them. See the module's documentation for what all operations
+/// share.
 #[async_trait]
 pub trait Catalog: Tokens {
     /// Creates an upload, pending, under epoch 1, and records `idempotency` with it. A final one whose parts are all complete
@@ -502,7 +503,8 @@ pub trait Catalog: Tokens {
     /// Counts what [`purge_ended`](Self::purge_ended) would remove. Reads only.
     async fn count_ended(&self, before: Timestamp, now: Timestamp) -> Result<u64>;
 
-    /// Removes idempotency records that have expired, revocations that can be forgotten, and events older than `events_before`; returns how many. Repeatable.
+    /// Removes idempotency records that have expired, revocations that can be forgotten, and events older than `events_before`;
+    /// returns how many. Repeatable.
     async fn purge_records(
         &self,
         now: Timestamp,

@@ -29,6 +29,8 @@ pub struct Auth {
     pub mode: AuthMode,
     /// By how much clocks may differ.
     pub leeway_secs: u64,
+    /// How long a link to content is good for at least; at most twice as long.
+    pub link_ttl_secs: u64,
     /// How often the catalog is asked for new keys and revocations.
     pub refresh_ms: u64,
     /// The longest token that is read.
@@ -46,6 +48,7 @@ impl Default for Auth {
         Self {
             mode: AuthMode::Open,
             leeway_secs: 60,
+            link_ttl_secs: 3600,
             refresh_ms: 200,
             max_token_bytes: 8192,
             max_verified_tokens: 8192,

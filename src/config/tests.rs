@@ -329,3 +329,36 @@ fn keys_and_issuers_of_tokens_have_to_go_together() {
     assert!(config.auth.join.is_on() && config.auth.jwt.is_on());
     assert!(!format!("{config:?}").contains("0123456789"));
 }
+
+#[test]
+fn spaces_are_named_by_who_configures_them_and_have_the_same_keys() {
+    let text = "[spaces.photos]\nmax_size_bytes = 100\ncontent_types = [\"image/*\"]\nopen_per_device = \"none\"";
+    let variables = [
+        ("JUMAR_SPACES__PHOTOS__STORED_BYTES", "0"),
+        ("JUMAR_SPACES__FILMS__READ", "space"),
+        ("JUMAR_SPACES__FILMS__UPLOADS", "none"),
+    ];
+    let config = read(text, &variables).expect("sound");
+    let photos = &config.spaces["photos"];
+    assert_eq!(photos.max_size_bytes, Limit::of(100));
+    assert_eq!(photos.open_per_device, Limit(None));
+    assert_eq!(photos.stored_bytes, Limit::of(0), "nothing gets in");
+    assert_eq!(photos.open_per_token, Space::default().open_per_token);
+    assert_eq!(config.spaces["films"].read, crate::engine::Readers::Space);
+    assert_eq!(config.spaces["films"].uploads, Limit(None));
+}
+
+#[test]
+fn what_is_wrong_with_a_space_is_said() {
+    insta::assert_snapshot!(wrong("[spaces.photos]\nopen_per_devise = 3"), @"…/jumar.toml: spaces.photos.open_per_devise: there is no such key; the nearest is spaces.photos.open_per_device");
+    insta::assert_snapshot!(wrong("[spaces.photos]\nuploads = -1"), @r#"…/jumar.toml: spaces.photos.uploads: has to be a whole number, 0 or more, or "none", not signed int `-1`"#);
+    insta::assert_snapshot!(wrong("[spaces.photos]\nuploads = \"many\""), @r#"…/jumar.toml: spaces.photos.uploads: has to be a whole number, 0 or more, or "none", not string "many""#);
+    insta::assert_snapshot!(wrong("[spaces.Photos]\nuploads = 1"), @"…/jumar.toml: spaces: Photos: a space's name has to have 64 characters or fewer of a-z, 0-9, - and _, and at least one");
+    insta::assert_snapshot!(wrong("[spaces.photos]\ncontent_types = [\"jpeg\"]"), @r#"…/jumar.toml: spaces: photos: content_types: "jpeg" has to be a media type, as in "image/jpeg", or all of a kind, as in "image/*""#);
+    insta::assert_snapshot!(wrong("[spaces.photos]\nkey = \"{filename}\""), @r#"…/jumar.toml: spaces: photos: key: the key template "{filename}" has to contain {id} or {sha256}: else two uploads could want the same key"#);
+    insta::assert_snapshot!(wrong("[spaces.photos]\nread = \"all\""), @r#"…/jumar.toml: spaces.photos.read: has to be one of owner, space, public, not "all""#);
+    insta::assert_snapshot!(wrong("[spaces.photos]\ncors_origins = [\"example.org\"]"), @r#"…/jumar.toml: spaces: photos: cors_origins: "example.org" has to be "*", or scheme and host as in "https://example.org", without a slash at the end"#);
+    insta::assert_snapshot!(wrong("[spaces]\nphotos = 1"), @"…/jumar.toml: spaces.photos: is a section; write [spaces.photos] and its keys below");
+    let variable = read("", &[("JUMAR_SPACES__PHOTOS__UPLOADS", "many")]).expect_err("refused");
+    insta::assert_snapshot!(variable, @r#"JUMAR_SPACES__PHOTOS__UPLOADS: spaces.photos.uploads: has to be a whole number, 0 or more, or "none", not string "many""#);
+}

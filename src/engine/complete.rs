@@ -362,7 +362,13 @@ impl Inner {
     ) -> Result<Object> {
         let length = upload.length.unwrap_or_default();
         let mut stored = match self.store.shape() {
-            Shape::InPlace(files) => self.publish(live, upload, files).await?,
+            Shape::InPlace(files) => {
+                if upload.typed {
+                    // It is looked at when it is there, and may have to go again.
+                    flight::announce_object(self, live).await?;
+                }
+                self.publish(live, upload, files).await?
+            }
             Shape::Parts(_) => {
                 let receipts = {
                     let state = live.state();

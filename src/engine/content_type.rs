@@ -121,17 +121,21 @@ impl Inner {
         at: Offset,
         body: Body,
     ) -> Result<Body> {
-        let declared = {
+        let (declared, length) = {
             let state = live.state();
             let upload = &state.snapshot.upload;
             let declared = upload.declared.content_type.clone();
-            declared.filter(|_| upload.typed && at == Offset(0))
+            let looked_at = upload.typed && at == Offset(0);
+            (declared.filter(|_| looked_at), upload.length)
         };
         if declared.is_none() {
             return Ok(body);
         }
         let (head, body) = peek(body).await;
-        self.check_head(live, declared.as_deref(), &head).await?;
+        let whole = length.is_some_and(|length| length.get() <= head.len() as u64);
+        if whole || head.len() >= TELLING_BYTES {
+            self.check_head(live, declared.as_deref(), &head).await?;
+        }
         Ok(body)
     }
 
@@ -158,7 +162,12 @@ impl Inner {
         let bytes = self.store.read(&object.key, Some(range)).await?;
         let head: Vec<Bytes> = bytes.try_collect().await?;
         let declared = upload.declared.content_type.as_deref();
-        self.check_head(live, declared, &head.concat()).await
+        match self.check_head(live, declared, &head.concat()).await {
+            Err(EngineError::WrongType { .. }) => Err(EngineError::Failed {
+                reason: FailureReason::ContentType,
+            }),
+            checked => checked,
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 mod address;
 mod adopt;
 mod append;
+mod callers;
 mod cleaning;
 mod complete;
 mod concat;

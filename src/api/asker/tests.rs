@@ -18,7 +18,7 @@ use crate::auth::Settings;
 use crate::catalog::sqlite::{SqliteCatalog, Synchronous, migrate};
 use crate::catalog::{ApiKeyRecord, Tokens as _};
 use crate::clock::Clock;
-use crate::model::{ApiKey, Scope, Timestamp, TokenId};
+use crate::model::{ApiKey, Scope, SpaceName, Timestamp, TokenId};
 
 /// Two routes: one says who asks, the other has to be reached by anybody.
 struct Kit {
@@ -46,7 +46,7 @@ async fn kit(required: bool) -> Kit {
     catalog.add_api_key(record).await.expect("added");
     let settings = Settings {
         leeway: Duration::ZERO,
-        refresh: Duration::from_secs(60),
+        refresh: Duration::from_mins(1),
         max_token_bytes: 1024,
         max_verified_tokens: 8,
         join: None,
@@ -56,9 +56,10 @@ async fn kit(required: bool) -> Kit {
         Arc::new(catalog),
         Clock::manual(Timestamp(0)),
         settings,
-        BTreeSet::from([Default::default()]),
+        BTreeSet::from([SpaceName::default()]),
     );
     let door = Door {
+        origins: Arc::default(),
         authenticator: authenticator.await.expect("started"),
         required,
     };

@@ -96,7 +96,7 @@ impl Ietf {
         match taken {
             Ok(Taken::Part(offset)) => self.wording(dialect).part(appended, offset),
             Ok(Taken::Whole(object)) => {
-                let url = self.url_of(handle);
+                let url = self.gate.links().to(handle.id);
                 self.wording(dialect).whole(handle.id, &object, url)
             }
             Ok(Taken::Working {

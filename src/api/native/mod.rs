@@ -115,7 +115,8 @@ async fn create(State(native): Shared, request: Request) -> Answer {
     let json = body::read_small(body, MAX_JSON_BYTES, native.settings.json_timeout).await?;
     let command = parse::create(&parts.headers, &json)?;
     let created = engine.create(command).await?;
-    Ok(render::created(&created, &native.settings))
+    let url = native.gate.links().to(created.upload.id);
+    Ok(render::created(&created, url, &native.settings))
 }
 
 async fn chunk(State(native): Shared, id: Id, request: Request) -> Answer {
@@ -185,7 +186,8 @@ async fn status(State(native): Shared, id: Id, request: Request) -> Answer {
     let engine = native.gate.enter(request.extensions(), Scope::Upload)?;
     let credentials = parse::credentials(&id_of(id)?, request.headers())?;
     let status = engine.status(credentials.id, &credentials.key).await?;
-    Ok(render::status(&status, &native.settings))
+    let url = native.gate.links().to(credentials.id);
+    Ok(render::status(&status, url))
 }
 
 async fn complete(State(native): Shared, id: Id, request: Request) -> Answer {
@@ -197,7 +199,8 @@ async fn complete(State(native): Shared, id: Id, request: Request) -> Answer {
     let json = body::read_small(body, MAX_JSON_BYTES, native.settings.json_timeout).await?;
     let command = parse::complete(credentials, &parts.headers, &json)?;
     let completion = engine.complete(command).await?;
-    Ok(render::completion(id, &completion, &native.settings))
+    let url = native.gate.links().to(id);
+    Ok(render::completion(id, &completion, url))
 }
 
 async fn abort(State(native): Shared, id: Id, request: Request) -> Answer {

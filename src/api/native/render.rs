@@ -16,7 +16,7 @@ use crate::api::object::{CompletedJson, ObjectJson};
 use crate::api::session::{SessionJson, pairs};
 use crate::engine::{Completion, Created, Status, Written};
 use crate::model::digest::Digests;
-use crate::model::{ByteRange, Object, Timestamp, UploadId, UploadState};
+use crate::model::{ByteRange, Timestamp, UploadId, UploadState};
 
 const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
 /// An HTTP date, as tus defined the field; times in JSON are RFC 3339.
@@ -66,12 +66,12 @@ struct WorkingJson {
 }
 
 /// `201` with the session and its key.
-pub(super) fn created(created: &Created, settings: &Settings) -> Response {
+pub(super) fn created(created: &Created, url: String, settings: &Settings) -> Response {
     let upload = &created.upload;
     let completed = match &upload.state {
         UploadState::Completed { object, .. } => Some(InstantJson {
             state: upload.state.name(),
-            object: object_json(upload.id, object, settings),
+            object: ObjectJson::new(object, url),
             deduplicated: upload.is_deduplicated(),
         }),
         _ => None,
@@ -103,12 +103,10 @@ pub(super) fn written(written: Written) -> Response {
 }
 
 /// `200` with all that is known.
-pub(super) fn status(status: &Status, settings: &Settings) -> Response {
+pub(super) fn status(status: &Status, url: String) -> Response {
     let upload = &status.upload;
     let (object, failure_reason) = match &upload.state {
-        UploadState::Completed { object, .. } => {
-            (Some(object_json(upload.id, object, settings)), None)
-        }
+        UploadState::Completed { object, .. } => (Some(ObjectJson::new(object, url)), None),
         UploadState::Failed { reason, .. } => (None, Some(reason.name())),
         _ => (None, None),
     };
@@ -141,7 +139,7 @@ fn with_progress(mut response: Response, status: &Status) -> Response {
 }
 
 /// `201`, repeated `200`, with the object; or `202` while it is being made.
-pub(super) fn completion(id: UploadId, completion: &Completion, settings: &Settings) -> Response {
+pub(super) fn completion(id: UploadId, completion: &Completion, url: String) -> Response {
     match completion {
         Completion::Done { object, repeated } => {
             let status = if *repeated {
@@ -149,10 +147,7 @@ pub(super) fn completion(id: UploadId, completion: &Completion, settings: &Setti
             } else {
                 StatusCode::CREATED
             };
-            json(
-                status,
-                &CompletedJson::new(id, object, content_url(id, settings)),
-            )
+            json(status, &CompletedJson::new(id, object, url))
         }
         Completion::Working { retry_after } => {
             let body = WorkingJson {
@@ -171,14 +166,6 @@ pub(super) fn completion(id: UploadId, completion: &Completion, settings: &Setti
 /// `204`: it is aborted.
 pub(super) fn aborted() -> Response {
     empty(StatusCode::NO_CONTENT)
-}
-
-fn object_json<'a>(id: UploadId, object: &'a Object, settings: &Settings) -> ObjectJson<'a> {
-    ObjectJson::new(object, content_url(id, settings))
-}
-
-fn content_url(id: UploadId, settings: &Settings) -> String {
-    format!("{}/content", settings.url_of(id))
 }
 
 fn empty(status: StatusCode) -> Response {

@@ -4,6 +4,7 @@ use http_body_util::BodyExt as _;
 
 use super::*;
 use crate::api::session::Advice;
+use crate::model::Object;
 use crate::model::upload::{Declared, Epoch, FailureReason, HashPoint, Protocol, Role};
 use crate::model::{
     ByteRange, Digest, DigestAlgorithm, Length, Offset, Plan, RangeSet, Upload, UploadKey,
@@ -60,6 +61,10 @@ fn upload(state: UploadState) -> Upload {
     }
 }
 
+fn link() -> String {
+    "/a/signed/link".to_owned()
+}
+
 fn object() -> Object {
     let digest = |algorithm, byte: &str, len: usize| {
         Digest::from_hex(algorithm, &byte.repeat(len)).expect("hex")
@@ -101,7 +106,7 @@ async fn a_creation_shows_the_key_once() {
         upload: upload(UploadState::Pending),
         key: UploadKey::generate(),
     };
-    let text = shown(super::created(&created, &settings())).await;
+    let text = shown(super::created(&created, link(), &settings())).await;
     let text = text.replace(&created.key.reveal(), "(key)");
     insta::assert_snapshot!(text, @r#"
 201 Created
@@ -125,7 +130,7 @@ async fn an_upload_in_order_advises_one_chunk_at_a_time_and_urls_may_be_absolute
         public_url: "https://u.example".to_owned(),
         ..settings()
     };
-    let text = shown(super::created(&created, &settings)).await;
+    let text = shown(super::created(&created, link(), &settings)).await;
     assert!(text.contains("\"max_parallel_chunks\":1,"), "{text}");
     assert!(
         text.contains("location: https://u.example/v1/uploads/07070707-"),
@@ -163,7 +168,7 @@ async fn a_status_tells_what_is_known() {
             .filter_map(|(a, b)| ByteRange::new(a, b))
             .collect(),
     };
-    insta::assert_snapshot!(shown(status(&known, &settings())).await, @r#"
+    insta::assert_snapshot!(shown(status(&known, link())).await, @r#"
 200 OK
 cache-control: no-store
 content-type: application/json
@@ -179,7 +184,7 @@ upload-expires: Tue, 14 Nov 2023 22:14:20 GMT
     };
     known.received = RangeSet::new();
     known.upload.length = None;
-    let text = shown(status(&known, &settings())).await;
+    let text = shown(status(&known, link())).await;
     assert!(text.contains(r#""failure_reason":"store_lost""#), "{text}");
     assert!(
         text.contains(r#""state":"failed","length":null,"offset":0,"received":[]"#),
@@ -189,7 +194,7 @@ upload-expires: Tue, 14 Nov 2023 22:14:20 GMT
         object: object(),
         at: NOW,
     };
-    let text = shown(status(&known, &settings())).await;
+    let text = shown(status(&known, link())).await;
     assert!(text.contains(r#""object":{"key":"k""#), "{text}");
 }
 
@@ -204,20 +209,20 @@ async fn a_completion_tells_the_object_or_asks_for_patience() {
         object: object(),
         repeated,
     };
-    let first = shown(completion(id, &done(false), &settings())).await;
+    let first = shown(completion(id, &done(false), link())).await;
     insta::assert_snapshot!(first, @r#"
 201 Created
 cache-control: no-store
 content-type: application/json
 
-{"upload_id":"07070707-0707-0707-0707-070707070707","object":{"key":"k","size":100,"content_type":"image/jpeg","digest":{"sha-256":"abababababababababababababababababababababababababababababababab"},"etag":"abababababababababababababababababababababababababababababababab","url":"/v1/uploads/07070707-0707-0707-0707-070707070707/content","verified":"stream","store_checked":true}}
+{"upload_id":"07070707-0707-0707-0707-070707070707","object":{"key":"k","size":100,"content_type":"image/jpeg","digest":{"sha-256":"abababababababababababababababababababababababababababababababab"},"etag":"abababababababababababababababababababababababababababababababab","url":"/a/signed/link","verified":"stream","store_checked":true}}
 "#);
-    let again = shown(completion(id, &done(true), &settings())).await;
+    let again = shown(completion(id, &done(true), link())).await;
     assert_eq!(again, first.replace("201 Created", "200 OK"));
     let working = Completion::Working {
         retry_after: Duration::from_millis(300),
     };
-    insta::assert_snapshot!(shown(completion(id, &working, &settings())).await, @r#"
+    insta::assert_snapshot!(shown(completion(id, &working, link())).await, @r#"
 202 Accepted
 cache-control: no-store
 content-type: application/json

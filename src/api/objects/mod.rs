@@ -123,7 +123,10 @@ async fn bring(State(objects): Shared, request: Request) -> Result<Response, Pro
     let file = asked.file(settings.max_size)?;
     let taken = take::take(&engine, file, body).await;
     match taken {
-        Ok(taken) => Ok(render::taken(&taken, settings)),
+        Ok(taken) => {
+            let link = objects.gate.links().to(taken.handle.id);
+            Ok(render::taken(&taken, link, settings))
+        }
         Err(error) => Err(render::refusal(error)),
     }
 }

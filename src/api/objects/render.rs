@@ -36,10 +36,10 @@ struct WorkingJson {
 const RESTARTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The answer to a file that was taken.
-pub(super) fn taken(taken: &Taken, settings: &Settings) -> Response {
+pub(super) fn taken(taken: &Taken, link: String, settings: &Settings) -> Response {
     let handle = &taken.handle;
     let mut response = match &taken.outcome {
-        Outcome::Done(object) => done(handle, object, settings),
+        Outcome::Done(object) => done(handle, object, link, settings),
         Outcome::Staged(status) => {
             let (upload, received) = (&status.upload, &status.received);
             let body = SessionJson::new(upload, &handle.key, received, settings.advice);
@@ -63,14 +63,14 @@ pub(super) fn taken(taken: &Taken, settings: &Settings) -> Response {
     response
 }
 
-fn done(handle: &Handle, object: &Object, settings: &Settings) -> Response {
+fn done(handle: &Handle, object: &Object, link: String, settings: &Settings) -> Response {
     let url = match object.digests.get(DigestAlgorithm::Sha256) {
         Some(sha256) if object.shared => settings.url_of_content(sha256),
         _ => format!("{}/content", settings.url_of(handle.id)),
     };
     let body = WithKey {
         upload_key: handle.key.reveal(),
-        body: CompletedJson::new(handle.id, object, url.clone()),
+        body: CompletedJson::new(handle.id, object, link),
     };
     let mut response = json(StatusCode::CREATED, url, &body);
     // The content's, as RFC 9110 has it for what was created; Uppy's S3 plugin takes a file without it for lost.

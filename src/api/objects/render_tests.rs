@@ -65,6 +65,10 @@ fn upload() -> Upload {
     }
 }
 
+fn link() -> String {
+    "/a/signed/link".to_owned()
+}
+
 fn object() -> Object {
     let sha256 = Digest::from_hex(DigestAlgorithm::Sha256, &"ab".repeat(32));
     Object {
@@ -88,6 +92,7 @@ async fn shown(outcome: Outcome) -> String {
             handle: handle(),
             outcome,
         },
+        link(),
         &settings(),
     );
     let (parts, body) = answer.into_parts();
@@ -110,7 +115,7 @@ async fn an_object_comes_with_the_key_that_reads_it() {
     location: https://up.example/v1/uploads/07070707-0707-0707-0707-070707070707/content
     etag: "abababababababababababababababababababababababababababababababab"
 
-    {"upload_id":"07070707-0707-0707-0707-070707070707","object":{"key":"k","size":100,"content_type":"image/jpeg","digest":{"sha-256":"abababababababababababababababababababababababababababababababab"},"etag":"abababababababababababababababababababababababababababababababab","url":"https://up.example/v1/uploads/07070707-0707-0707-0707-070707070707/content","verified":"stream","store_checked":true},"upload_key":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE"}
+    {"upload_id":"07070707-0707-0707-0707-070707070707","object":{"key":"k","size":100,"content_type":"image/jpeg","digest":{"sha-256":"abababababababababababababababababababababababababababababababab"},"etag":"abababababababababababababababababababababababababababababababab","url":"/a/signed/link","verified":"stream","store_checked":true},"upload_key":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE"}
     "#);
 }
 

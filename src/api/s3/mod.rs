@@ -164,7 +164,19 @@ async fn complete(State(s3): Shared, segment: Segment, request: Request) -> Answ
     let json = body::read_small(body, MAX_JSON_BYTES, s3.settings.json_timeout).await?;
     let told = parse::parts(&parts.headers, &json)?;
     let object = finish(&engine, &handle, told).await?;
-    Ok(render::completed(&handle, &object, &origin, &s3.settings))
+    let link = s3.gate.links().to(handle.id);
+    let link = if s3.settings.public_url.is_empty() {
+        format!("{origin}{link}")
+    } else {
+        link
+    };
+    Ok(render::completed(
+        &handle,
+        &object,
+        &origin,
+        link,
+        &s3.settings,
+    ))
 }
 
 async fn abort(State(s3): Shared, segment: Segment, request: Request) -> Answer {

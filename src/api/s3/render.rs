@@ -143,6 +143,7 @@ pub(super) fn completed(
     handle: &Handle,
     object: &Object,
     origin: &str,
+    link: String,
     settings: &Settings,
 ) -> Response {
     let (base, secret) = (&settings.base, handle.reveal());
@@ -151,7 +152,7 @@ pub(super) fn completed(
     json(&CompletedJson {
         key: id.clone(),
         upload_id: id,
-        object: ObjectJson::new(object, location.clone()),
+        object: ObjectJson::new(object, link),
         location,
         deduplicated: object.first != handle.id,
     })
@@ -259,7 +260,13 @@ mod tests {
             verified: Verified::Readback,
             store_checked: true,
         };
-        let answer = completed(&handle(), &object, "http://h", &settings());
-        insta::assert_snapshot!(shown(answer).await, @r#"{"location":"http://h/s3/multipart/BwcHBwcHBwcHBwcHBwcHBwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA/content","key":"07070707-0707-0707-0707-070707070707","upload_id":"07070707-0707-0707-0707-070707070707","object":{"key":"staging/07070707-0707-0707-0707-070707070707","size":5,"content_type":null,"digest":{"sha-256":"0000000000000000000000000000000000000000000000000000000000000000"},"etag":"0000000000000000000000000000000000000000000000000000000000000000","url":"http://h/s3/multipart/BwcHBwcHBwcHBwcHBwcHBwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA/content","verified":"readback","store_checked":true},"deduplicated":true}"#);
+        let answer = completed(
+            &handle(),
+            &object,
+            "http://h",
+            "http://h/a/signed/link".to_owned(),
+            &settings(),
+        );
+        insta::assert_snapshot!(shown(answer).await, @r#"{"location":"http://h/s3/multipart/BwcHBwcHBwcHBwcHBwcHBwAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA/content","key":"07070707-0707-0707-0707-070707070707","upload_id":"07070707-0707-0707-0707-070707070707","object":{"key":"staging/07070707-0707-0707-0707-070707070707","size":5,"content_type":null,"digest":{"sha-256":"0000000000000000000000000000000000000000000000000000000000000000"},"etag":"0000000000000000000000000000000000000000000000000000000000000000","url":"http://h/a/signed/link","verified":"readback","store_checked":true},"deduplicated":true}"#);
     }
 }

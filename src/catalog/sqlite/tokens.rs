@@ -7,7 +7,7 @@ use super::SqliteCatalog;
 use super::rows::{column, number, time, word};
 use crate::catalog::{ApiKeyRecord, CatalogError, Result, Revoked, TokenLists, Tokens};
 use crate::model::token::LinkSecret;
-use crate::model::{KeyHash, Timestamp, TokenId};
+use crate::model::{KeyHash, SpaceName, Timestamp, TokenId};
 
 #[async_trait]
 impl Tokens for SqliteCatalog {
@@ -46,7 +46,7 @@ fn add(tx: &Connection, key: &ApiKeyRecord) -> Result<()> {
             key.hash.0,
             key.name,
             key.scope.name(),
-            key.space.as_ref().map(|space| space.as_str()),
+            key.space.as_ref().map(SpaceName::as_str),
             key.created_at.0,
             key.expires_at.map(|at| at.0),
             key.revoked_at.map(|at| at.0),

@@ -99,6 +99,13 @@ async fn minted_tokens_are_taken() {
     }
 }
 
+#[test]
+fn sealed_secrets_do_not_print() {
+    let settings = join_settings(JoinKey::Secret(SECRET.into()));
+    let shown = format!("{settings:?}");
+    assert!(shown.contains("JoinKey(…)"), "{shown}");
+}
+
 #[tokio::test]
 async fn clocks_may_differ_by_a_minute_and_not_by_more() {
     let kit = Kit::new().await;

@@ -302,7 +302,7 @@ async fn a_url_that_is_away_at_the_start_is_tried_again() {
     let signer = Signer::ed25519();
     let server = KeysServer::start(None).await;
     let kit = at(&server.url, |jwt| {
-        jwt.min_refresh = Duration::from_millis(20)
+        jwt.min_refresh = Duration::from_millis(20);
     })
     .await;
     let token = signer.sign(&jwt_claims(NOW));
