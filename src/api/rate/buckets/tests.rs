@@ -13,7 +13,8 @@ async fn pass(time: Duration) {
 
 /// How many are let through at once.
 fn let_through(buckets: &Buckets<u32>, key: u32) -> u32 {
-    (0..).take_while(|_| buckets.take(key).is_ok()).count() as u32
+    let taken = (0..).take_while(|_| buckets.take(key).is_ok());
+    u32::try_from(taken.count()).expect("few")
 }
 
 #[tokio::test(start_paused = true)]
