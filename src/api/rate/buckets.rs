@@ -53,16 +53,16 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
 
     /// Takes one out of a key's bucket: how many are left, or how long there will be none.
     pub fn take(&self, key: K) -> Result<u32, Duration> {
-        self.ask(Ask { key, takes: true })
+        self.ask(&Ask { key, takes: true })
     }
 
     /// Says what taking one would, and takes none.
     pub fn look(&self, key: K) -> Result<u32, Duration> {
-        self.ask(Ask { key, takes: false })
+        self.ask(&Ask { key, takes: false })
     }
 
-    fn ask(&self, ask: Ask<K>) -> Result<u32, Duration> {
-        match self.limiter.check_key(&ask) {
+    fn ask(&self, ask: &Ask<K>) -> Result<u32, Duration> {
+        match self.limiter.check_key(ask) {
             Ok(state) => Ok(state.remaining_burst_capacity()),
             Err(until) => Err(until.wait_time_from(self.limiter.clock().now())),
         }

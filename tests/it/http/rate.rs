@@ -27,7 +27,14 @@ fn bearer(server: &Server, id: &str) -> String {
     format!("Bearer {}", join_token(server.clock.now(), &claims))
 }
 
-const CREATIONS: [(&str, &str, &[(&str, &str)]); 7] = [
+/// Method, path and header fields of a request that creates an upload.
+type Creation = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
+const CREATIONS: [Creation; 7] = [
     (
         "POST",
         "/v1/uploads",
@@ -61,8 +68,11 @@ const CREATIONS: [(&str, &str, &[(&str, &str)]); 7] = [
     ("POST", "/v1/objects", &[("Content-Type", "text/plain")]),
 ];
 
-async fn create(server: &Server, which: usize, token: &str) -> Answer {
-    let (method, path, fields) = CREATIONS[which];
+const NATIVE: Creation = CREATIONS[0];
+const TUS: Creation = CREATIONS[1];
+
+async fn create(server: &Server, creation: Creation, token: &str) -> Answer {
+    let (method, path, fields) = creation;
     let mut fields = fields.to_vec();
     fields.push(("Authorization", token));
     fields.push(("Origin", "https://pages.example"));
@@ -73,12 +83,12 @@ async fn create(server: &Server, which: usize, token: &str) -> Answer {
 async fn every_protocols_creations_share_one_bucket_and_the_refusal_can_be_read_by_pages() {
     let server = closed(2, |_| {}).await;
     let token = bearer(&server, "party");
-    create(&server, 0, &token).await.expect(201);
-    create(&server, 1, &token).await.expect(201);
-    for which in 0..CREATIONS.len() {
-        let refused = create(&server, which, &token).await;
+    create(&server, NATIVE, &token).await.expect(201);
+    create(&server, TUS, &token).await.expect(201);
+    for creation in CREATIONS {
+        let refused = create(&server, creation, &token).await;
         refused.expect_problem(429, "rate_limited");
-        let path = CREATIONS[which].1;
+        let path = creation.1;
         let of_tus = path.starts_with("/files").then_some("1.0.0");
         assert_eq!(refused.header("tus-resumable"), of_tus, "{path}");
         let exposed = refused.header("access-control-expose-headers");
@@ -97,22 +107,22 @@ async fn every_protocols_creations_share_one_bucket_and_the_refusal_can_be_read_
 async fn waiting_as_long_as_is_told_lets_one_more_through() {
     let server = closed(1, |_| {}).await;
     let token = bearer(&server, "party");
-    create(&server, 0, &token).await.expect(201);
-    let refused = create(&server, 0, &token).await;
+    create(&server, NATIVE, &token).await.expect(201);
+    let refused = create(&server, NATIVE, &token).await;
     let wait = refused.expect(429).header("retry-after").expect("a time");
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(wait.parse().expect("seconds"))).await;
     tokio::time::resume();
-    create(&server, 0, &token).await.expect(201);
-    create(&server, 0, &token).await.expect(429);
+    create(&server, NATIVE, &token).await.expect(201);
+    create(&server, NATIVE, &token).await.expect(429);
 }
 
 #[tokio::test]
 async fn chunks_and_what_reads_go_on_where_creations_are_used_up() {
     let server = closed(1, |_| {}).await;
     let token = bearer(&server, "party");
-    let upload = uploaded(create(&server, 0, &token).await.expect(201));
-    create(&server, 0, &token).await.expect(429);
+    let upload = uploaded(create(&server, NATIVE, &token).await.expect(201));
+    create(&server, NATIVE, &token).await.expect(429);
     let authorization = [("Authorization", token.as_str())];
     let range = "bytes 0-2/3";
     let put = server.put_with(&upload, range, &authorization, b"123");
@@ -135,10 +145,10 @@ async fn a_party_shares_the_bucket_of_its_token() {
     })
     .await;
     let (one, other) = (bearer(&server, "one"), bearer(&server, "other"));
-    create(&server, 0, &one).await.expect(201);
-    let refused = create(&server, 0, &one).await;
+    create(&server, NATIVE, &one).await.expect(201);
+    let refused = create(&server, NATIVE, &one).await;
     assert_eq!(refused.expect(429).json()["limit"], "token_creations");
-    create(&server, 0, &other).await.expect(201);
+    create(&server, NATIVE, &other).await.expect(201);
 }
 
 #[tokio::test]
@@ -151,16 +161,16 @@ async fn after_too_many_bad_tokens_no_further_one_is_looked_at_but_tus_clients_k
     .await;
     let good = bearer(&server, "party");
     let bad = format!("Bearer {}", join_token(Timestamp(0), &json!({})));
-    let created = create(&server, 1, &good).await;
+    let created = create(&server, TUS, &good).await;
     let url = created
         .expect(201)
         .header("location")
         .expect("a URL")
         .to_owned();
     for _ in 0..2 {
-        create(&server, 0, &bad).await.expect(401);
+        create(&server, NATIVE, &bad).await.expect(401);
     }
-    let refused = create(&server, 0, &good).await;
+    let refused = create(&server, NATIVE, &good).await;
     assert_eq!(refused.expect(429).json()["limit"], "failures");
     let fields = [("Authorization", good.as_str()), ("Tus-Resumable", "1.0.0")];
     let head = server.call("HEAD", &url, &fields, b"").await;
