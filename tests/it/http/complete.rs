@@ -25,7 +25,7 @@ async fn the_object_and_the_same_again() {
             insta::assert_snapshot!(first.shown(), @r#"
             201
             cache-control: no-store
-            content-length: 413
+            content-length: 486
             content-type: application/json
 
             {"upload_id":"<id>","object":{"key":"<id>","size":5,"content_type":"text/plain","digest":{"sha-256":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"},"etag":"5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5","url":"/v1/uploads/<id>/content?<signed>","verified":"stream","store_checked":true}}

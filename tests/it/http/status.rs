@@ -46,7 +46,7 @@ async fn status_through_an_uploads_life() {
             insta::assert_snapshot!(completed.shown(), @r#"
             200
             cache-control: no-store
-            content-length: 555
+            content-length: 628
             content-type: application/json
             upload-expires: Fri, 17 Nov 2023 22:13:20 GMT
             upload-length: 5

@@ -31,7 +31,7 @@ async fn the_last_part_gets_the_final_answer() {
             insta::assert_snapshot!(shown(&answer), @r#"
             201
             cache-control: no-store
-            content-length: 424
+            content-length: 478
             content-type: application/json
             repr-digest: sha-256=:WZRHGrsBESr8wYFZ9sx0tPURuZgG2lmzyvWpwXPKz8U=:
             upload-complete: ?1

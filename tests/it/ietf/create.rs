@@ -19,7 +19,7 @@ async fn a_whole_upload_in_one_request_gets_the_final_answer() {
             insta::assert_snapshot!(shown(&answer), @r#"
             201
             cache-control: no-store
-            content-length: 432
+            content-length: 486
             content-type: application/json
             location: /resumable/<handle>
             repr-digest: sha-256=:WZRHGrsBESr8wYFZ9sx0tPURuZgG2lmzyvWpwXPKz8U=:

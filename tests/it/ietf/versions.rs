@@ -62,7 +62,7 @@ async fn version_3() {
     ---
     201
     cache-control: no-store
-    content-length: 424
+    content-length: 478
     content-type: application/json
     repr-digest: sha-256=:WZRHGrsBESr8wYFZ9sx0tPURuZgG2lmzyvWpwXPKz8U=:
     upload-id: <id>
@@ -129,7 +129,7 @@ async fn version_5() {
     ---
     201
     cache-control: no-store
-    content-length: 424
+    content-length: 478
     content-type: application/json
     repr-digest: sha-256=:WZRHGrsBESr8wYFZ9sx0tPURuZgG2lmzyvWpwXPKz8U=:
     upload-complete: ?1
@@ -270,7 +270,7 @@ async fn version_8() {
     ---
     201
     cache-control: no-store
-    content-length: 424
+    content-length: 478
     content-type: application/json
     repr-digest: sha-256=:WZRHGrsBESr8wYFZ9sx0tPURuZgG2lmzyvWpwXPKz8U=:
     upload-complete: ?1
