@@ -356,7 +356,7 @@ impl From<EngineError> for Problem {
             EngineError::DigestMissing { .. } | EngineError::BadParts { .. } => {
                 Self::bad_request(detail)
             }
-            EngineError::Unwritable => Self::new(Code::Forbidden, detail),
+            EngineError::Unwritable | EngineError::NotYours => Self::new(Code::Forbidden, detail),
             EngineError::Displaced => Self::new(Code::Displaced, detail).close(),
             EngineError::Incomplete { missing, truncated } => {
                 let shown: Vec<Value> = missing
@@ -398,7 +398,6 @@ impl From<EngineError> for Problem {
             EngineError::DigestMismatch { algorithm } => {
                 Self::new(Code::DigestMismatch, detail).member("algorithm", algorithm.name())
             }
-            EngineError::NotYours => Self::new(Code::Forbidden, detail),
             EngineError::WrongType { .. } => Self::new(Code::UnsupportedMediaType, detail),
             EngineError::Limited(hit) => limited(hit, detail),
             EngineError::TooManyChunks { max } => Self::new(Code::TooManyChunks, detail)

@@ -24,8 +24,9 @@ use crate::clock::Clock;
 use crate::engine::{Engine, Filter};
 use crate::model::caller::InvalidName;
 use crate::model::digest::Digests;
+use crate::model::quota::Device;
 use crate::model::upload::Snapshot;
-use crate::model::{Length, Scope, Timestamp, Upload, UploadId, UploadState};
+use crate::model::{Length, Scope, Subject, Timestamp, TokenId, Upload, UploadId, UploadState};
 
 /// How many uploads are listed at a time if nothing is said, and at most.
 const PAGE: u32 = 100;
@@ -103,9 +104,9 @@ impl<'a> UploadJson<'a> {
             protocol: upload.protocol.name(),
             role: upload.role.name(),
             space: owner.space.as_str(),
-            subject: owner.subject.as_ref().map(|subject| subject.as_str()),
-            token: owner.token.as_ref().map(|token| token.as_str()),
-            device: owner.device.as_ref().map(|device| device.as_str()),
+            subject: owner.subject.as_ref().map(Subject::as_str),
+            token: owner.token.as_ref().map(TokenId::as_str),
+            device: owner.device.as_ref().map(Device::as_str),
             length: upload.length,
             filename: upload.declared.filename.as_deref(),
             content_type: upload.declared.content_type.as_deref(),

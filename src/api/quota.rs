@@ -10,6 +10,7 @@ use serde_json::json;
 use super::error::Problem;
 use super::gate::{self, Gate};
 use super::json::answer;
+use crate::model::{DeviceId, Length, Subject};
 
 /// The route over an engine.
 pub fn routes(gate: Gate, path: &str) -> Router {
@@ -25,11 +26,11 @@ async fn quota(State(gate): State<Gate>, request: Request) -> Result<Response, P
         space.and_then(|space| space.max_size),
         caller.grant.max_size,
     ];
-    let max_size = sizes.into_iter().flatten().map(|size| size.get()).min();
+    let max_size = sizes.into_iter().flatten().map(Length::get).min();
     let body = json!({
         "space": caller.space.as_str(),
-        "subject": caller.subject.as_ref().map(|subject| subject.as_str()),
-        "device": caller.device.as_ref().map(|device| device.as_str()),
+        "subject": caller.subject.as_ref().map(Subject::as_str),
+        "device": caller.device.as_ref().map(DeviceId::as_str),
         "max_size": max_size.unwrap_or(u64::MAX).min(settings.max_size_bytes),
         "limits": engine.used().await?,
     });

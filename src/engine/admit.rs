@@ -23,7 +23,7 @@ pub(super) enum Admitted {
     /// Again to one that is completed: fine if the bytes are the same.
     Repeat {
         engine: Arc<Inner>,
-        object: Object,
+        object: Box<Object>,
         start: Offset,
         end: Option<Offset>,
         written: Written,
@@ -155,7 +155,7 @@ impl Inner {
         };
         Ok(Admitted::Repeat {
             engine: Arc::clone(self),
-            object,
+            object: Box::new(object),
             start: write.start,
             end: write.end,
             written,

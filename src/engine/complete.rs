@@ -192,9 +192,9 @@ impl Inner {
             upload.length = Some(length);
             length
         };
-        if length > self.largest_for(&live) {
+        if length > self.largest_for(live) {
             return Err(EngineError::TooLarge {
-                max: self.largest_for(&live),
+                max: self.largest_for(live),
             });
         }
         let (now, epoch) = (self.clock.now(), live.epoch());

@@ -15,7 +15,7 @@ use crate::catalog::{CatalogError, NewUpload, Result};
 use crate::model::quota::Used;
 use crate::model::upload::Role;
 use crate::model::{
-    Length, LimitHit, LimitName, Limits, Timestamp, UploadId, UploadOwner, UploadState,
+    Length, LimitHit, LimitName, Limits, Subject, Timestamp, UploadId, UploadOwner, UploadState,
 };
 
 const DAY_MS: i64 = 86_400_000;
@@ -64,10 +64,7 @@ fn accounts(owner: &UploadOwner, created_at: Timestamp) -> Vec<Account> {
             bytes: LimitName::BytesPerToken,
         });
     }
-    let subject = owner
-        .subject
-        .as_ref()
-        .map_or("", |subject| subject.as_str());
+    let subject = owner.subject.as_ref().map_or("", Subject::as_str);
     if !subject.is_empty() {
         accounts.push(Account {
             kind: "subject",
@@ -189,7 +186,7 @@ fn open_of(
     owner: &UploadOwner,
     idle_since: Timestamp,
 ) -> Result<Option<u64>> {
-    let subject = owner.subject.as_ref().map(|subject| subject.as_str());
+    let subject = owner.subject.as_ref().map(Subject::as_str);
     let open: i64 = match (limit, &owner.token, &owner.device) {
         (LimitName::OpenPerToken, Some(token), _) => tx
             .prepare_cached(OPEN_OF_TOKEN)?

@@ -154,7 +154,7 @@ impl Inner {
         let total = named
             .iter()
             .try_fold(0_u64, |total, part| total.checked_add(part.size.get()));
-        let max = self.largest_for(&live);
+        let max = self.largest_for(live);
         let length = total
             .map(Length)
             .filter(|length| *length <= max)

@@ -1,6 +1,5 @@
 //! Creating an upload.
 
-
 use super::{Client, expect_draft_problem, newest, shown, url_of};
 use crate::support::http::Connection;
 use crate::support::rig::{MIB, noise};
