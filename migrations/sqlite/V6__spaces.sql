@@ -43,14 +43,14 @@ CREATE TABLE last_prune (
     report TEXT    NOT NULL
 ) STRICT;
 CREATE INDEX usage_days ON usage (day) WHERE day >= 0;
--- What is there counts in the one space that there was.
-INSERT INTO usage
-    SELECT 'space', 'default', -1, count(*) FILTER (WHERE role <> 'partial'),
-           coalesce(sum(CASE WHEN state = 'completed' THEN o.size ELSE s.length END), 0)
-    FROM upload_sessions s
-    LEFT JOIN objects o ON s.state = 'completed' AND o.key = coalesce(s.object_key, s.store_key)
-    WHERE s.state IN ('pending', 'uploading', 'assembling', 'completed');
+-- What is there counts in the one space that there was, with objects that outlived their uploads' records.
 UPDATE upload_sessions SET charged = coalesce(
         (SELECT o.size FROM objects o WHERE o.key = coalesce(upload_sessions.object_key, upload_sessions.store_key)),
-        length, 0)
+        CASE WHEN state <> 'completed' AND role <> 'final' THEN length END, 0)
     WHERE state IN ('pending', 'uploading', 'assembling', 'completed');
+INSERT INTO usage
+    SELECT 'space', 'default', -1, count(*) FILTER (WHERE role <> 'partial'),
+           coalesce(sum(charged), 0) + (SELECT coalesce(sum(o.size), 0) FROM objects o
+               WHERE o.completed_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM upload_sessions s
+                   WHERE s.state = 'completed' AND coalesce(s.object_key, s.store_key) = o.key))
+    FROM upload_sessions WHERE state IN ('pending', 'uploading', 'assembling', 'completed');

@@ -33,7 +33,7 @@ pub struct Door {
     pub authenticator: Authenticator,
     /// Whether somebody without a token is nobody.
     pub required: bool,
-    /// Whose pages may use a space, where not everybody's may that may use the server.
+    /// Whose pages may use a space.
     pub origins: Arc<BTreeMap<String, Cors>>,
 }
 
@@ -59,9 +59,7 @@ impl Door {
         self.check_origin(&caller, headers)?;
         Ok(caller)
     }
-}
 
-impl Door {
     fn check_origin(&self, caller: &Caller, headers: &HeaderMap) -> Result<(), Problem> {
         let Some(allowed) = self.origins.get(caller.space.as_str()) else {
             return Ok(());

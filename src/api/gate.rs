@@ -1,7 +1,8 @@
 //! Who asks, before anything is done for them.
 //!
 //! A layer around all routes finds out who asks ([`Asker`]); a protocol has no engine but what its [`Gate`] gives out, and that
-//! is bound to the asker. So no request is carried out for nobody, whatever the protocol.
+//! is bound to the asker. So no request is carried out for nobody, whatever the protocol. One that needs no more than an upload's key
+//! or a signed link says so by name: [`Gate::for_holder`].
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::error::Problem;
 use super::gate::{self, Gate};
 use super::json::answer;
-use crate::model::{DeviceId, Length, Subject};
+use crate::model::{DeviceId, Subject};
 
 /// The route over an engine.
 pub fn routes(gate: Gate, path: &str) -> Router {
@@ -20,18 +20,11 @@ pub fn routes(gate: Gate, path: &str) -> Router {
 async fn quota(State(gate): State<Gate>, request: Request) -> Result<Response, Problem> {
     let caller = gate::caller(request.extensions())?;
     let engine = gate.enter_to_read(request.extensions())?;
-    let settings = engine.settings();
-    let space = settings.space(&caller.space);
-    let sizes = [
-        space.and_then(|space| space.max_size),
-        caller.grant.max_size,
-    ];
-    let max_size = sizes.into_iter().flatten().map(Length::get).min();
     let body = json!({
         "space": caller.space.as_str(),
         "subject": caller.subject.as_ref().map(Subject::as_str),
         "device": caller.device.as_ref().map(DeviceId::as_str),
-        "max_size": max_size.unwrap_or(u64::MAX).min(settings.max_size_bytes),
+        "max_size": engine.max_size(),
         "limits": engine.used().await?,
     });
     Ok(answer(StatusCode::OK, &body))

@@ -1,8 +1,8 @@
 //! How fast requests may come: by the address that they come from, and by the token that they have.
 //!
 //! Two layers. [`limit`] is inside of the one that finds out who asks, and counts what changes something: creations of uploads
-//! and everything else apart, since one creation costs as much as many chunks. [`limit_failures`] is around it: where too many tokens
-//! of an address were refused, no further one is looked at.
+//! and everything else apart, since one creation costs as much as many chunks. [`limit_failures`] is around it: who sends too many
+//! tokens that are no good is told to wait.
 //!
 //! An address of IPv6 stands for its network of 64 bits, as whoever has one has them all. What is left is told in the fields of
 //! draft-ietf-httpapi-ratelimit-headers-10.
@@ -19,7 +19,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::AUTHORIZATION;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::error::{Code, Problem};
 use super::forwarded::Client;
@@ -128,11 +128,7 @@ impl<K: Hash + Eq + Clone> Limit<K> {
     }
 
     fn take(&self, key: K) -> Standing {
-        self.standing(self.buckets.take(key))
-    }
-
-    fn look(&self, key: K) -> Standing {
-        self.standing(self.buckets.look(key))
+        self.standing(self.buckets.take(&key))
     }
 
     fn standing(&self, left: Result<u32, Duration>) -> Standing {
@@ -225,11 +221,11 @@ pub async fn limit(
     response
 }
 
-/// Refuses requests with tokens from where too many were no good, before it is looked at who asks. A request without a token
-/// is no attempt: clients ask so to learn that they need one.
+/// Where too many tokens were no good, those that are no good are told to wait before they ask again, instead of why. One that is good
+/// goes on: others may have the same address. A request without a token is no attempt: clients ask so to learn that they need one.
 pub async fn limit_failures(
     State(limits): State<Arc<RateLimits>>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
     let limit = (limits.failures.as_ref())
@@ -238,22 +234,19 @@ pub async fn limit_failures(
     let Some((limit, address)) = limit else {
         return next.run(request).await;
     };
-    let standing = limit.look(address);
-    if standing.left.is_err() && request.method() == Method::HEAD {
-        // That of tus needs no token, and its clients give up an upload when it is refused.
-        request.headers_mut().remove(AUTHORIZATION);
-        return next.run(request).await;
-    }
-    if let Some(problem) = standing.refusal() {
-        let mut response = problem.into_response();
-        tell(&[standing], response.headers_mut());
+    let response = next.run(request).await;
+    if response.status() != StatusCode::UNAUTHORIZED {
         return response;
     }
-    let response = next.run(request).await;
-    if response.status() == StatusCode::UNAUTHORIZED {
-        limit.take(address);
+    let standing = limit.take(address);
+    match standing.refusal() {
+        Some(problem) => {
+            let mut response = problem.into_response();
+            tell(&[standing], response.headers_mut());
+            response
+        }
+        None => response,
     }
-    response
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ use crate::api::session::Advice;
 use crate::api::tls::Reload;
 use crate::api::tus::{self, Tus};
 use crate::auth::{AuthError, Authenticator, Links};
-use crate::config::{AuthMode, Config, TrustedProxy};
+use crate::config::{AuthMode, Config, Space, TrustedProxy};
 use crate::engine::Engine;
 use crate::jobs::Jobs;
 use crate::model::{Length, SpaceName};
@@ -142,11 +142,21 @@ async fn links(app: &App) -> Result<ContentLinks, AppError> {
     })
 }
 
-/// The pages that each space is for, where it says so.
+/// The pages that each space is for.
 fn space_origins(config: &Config) -> BTreeMap<String, Cors> {
-    (config.spaces.iter())
-        .filter(|(_, space)| !space.cors_origins.is_empty())
-        .map(|(name, space)| (name.clone(), Cors::new(&space.cors_origins)))
+    let unsaid = (SpaceName::default().to_string(), Space::default());
+    [(&unsaid.0, &unsaid.1)]
+        .into_iter()
+        .chain(&config.spaces)
+        .map(|(name, space)| {
+            let everywhere = space.cors_origins.is_empty();
+            let origins = if everywhere {
+                &config.server.cors_origins
+            } else {
+                &space.cors_origins
+            };
+            (name.clone(), Cors::new(origins))
+        })
         .collect()
 }
 

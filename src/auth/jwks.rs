@@ -220,15 +220,20 @@ impl KeySet {
         Ok(Self(keys))
     }
 
-    /// The key of that name that may be used so. A token without a name means the only key that there is; a key without a
-    /// name may be meant by any.
+    /// The key of that name that may be used so. Where there is none, or no name, it can only mean a key without a name, and
+    /// without a name any, as long as there is just one.
     fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&DecodingKey> {
-        let mut fitting = self.0.iter().filter(|key| {
-            let named = id.is_none() || key.id.is_none() || key.id.as_deref() == id;
-            named && key.algorithms.contains(&algorithm)
-        });
-        let first = fitting.next()?;
-        (id.is_some() || fitting.next().is_none()).then_some(&first.verifying)
+        let able = || {
+            self.0
+                .iter()
+                .filter(|key| key.algorithms.contains(&algorithm))
+        };
+        if let Some(named) = able().find(|key| id.is_some() && key.id.as_deref() == id) {
+            return Some(&named.verifying);
+        }
+        let mut meant = able().filter(|key| id.is_none() || key.id.is_none());
+        let first = meant.next()?;
+        meant.next().is_none().then_some(&first.verifying)
     }
 }
 

@@ -182,7 +182,9 @@ fn or_dash(value: Option<impl ToString>) -> String {
 
 async fn end(config: &Config, revoke: Revoke, now: Timestamp) -> anyhow::Result<()> {
     let Revoke { id, forget_in } = revoke;
-    let forget_at = forget_in.map(|within| now.after(within));
+    // It would be taken for so long after its end.
+    let leeway = Duration::from_secs(config.auth.leeway_secs);
+    let forget_at = forget_in.map(|within| now.after(within).after(leeway));
     let revoked = open_catalog(config)?
         .revoke_token(id.clone(), now, forget_at)
         .await?;
@@ -211,6 +213,10 @@ fn invite(config: &Config, join: Join, now: Timestamp) -> anyhow::Result<()> {
         bail!("a guest's scope is upload or read; for an admin, `jumar token create` makes a key");
     }
     MediaTypes::new(&join.content_types).context("--content-type")?;
+    let space = join.space.as_str();
+    if join.space != SpaceName::default() && !config.spaces.contains_key(space) {
+        bail!("there is no space {space}; configure [spaces.{space}] first");
+    }
     let settings = join_settings(config).context(NO_JOIN_KEY)?;
     let invitation = Invitation {
         space: join.space,

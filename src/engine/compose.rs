@@ -43,7 +43,7 @@ impl Inner {
         let sources = sources.map_err(|error| live.catalog_failed(error))?;
         let _place = self.compositions.acquire().await;
         let length = live.length().unwrap_or_default();
-        if length > Length(self.settings.max_size_bytes) {
+        if length > self.largest_for(live) {
             return self.too_large(live).await;
         }
         match self.store.shape() {

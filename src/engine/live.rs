@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::hasher::Hasher;
 use super::lease::WriterEntry;
-use super::{EngineError, Inner, Result};
+use super::{Conflict, EngineError, Inner, Result};
 use crate::catalog::{CatalogError, Commit};
 use crate::model::upload::{
     Epoch, FailureReason, HashPoint, Protocol, Role, Snapshot, StoreUploadId,
@@ -506,7 +506,10 @@ impl Inner {
     pub(super) async fn misbehaved(&self, id: UploadId, error: EngineError) -> EngineError {
         let wrong = matches!(
             error,
-            EngineError::RangeMismatch { .. } | EngineError::DigestMismatch { .. }
+            EngineError::RangeMismatch {
+                conflict: Conflict::Lengths | Conflict::Beyond,
+                ..
+            } | EngineError::DigestMismatch { .. }
         );
         let Some(live) = self.registry.get(id).await.filter(|_| wrong) else {
             return error;

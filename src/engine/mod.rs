@@ -58,6 +58,7 @@ use admit::Admitted;
 use buffer::Budget;
 use live::Registry;
 use prune::JumpGuard;
+use quota::Queues;
 
 pub use crate::catalog::{Filter, SpaceUsage};
 pub use crate::store::direct::{AnswerWith, FoundPart, SignedRequest};
@@ -331,6 +332,7 @@ struct Inner {
     jumps: JumpGuard,
     /// An upload ended: whoever waits for a place may look.
     places: Notify,
+    queues: Queues,
     /// How many cells of the tail are moved at once, and how many uploads hashed from files, over all uploads.
     moves: Semaphore,
     hashings: Semaphore,
@@ -423,6 +425,7 @@ impl Engine {
             registry: Registry::default(),
             jumps: JumpGuard::new(clock.now()),
             places: Notify::new(),
+            queues: Queues::default(),
             moves: Semaphore::new(MOVES),
             hashings: Semaphore::new(HASHINGS),
             compositions: Semaphore::new(COMPOSITIONS),
@@ -578,20 +581,20 @@ impl Engine {
 
     /// The object of a completed upload, for whoever may read it: with its key whose it is; without, whom the space lets read.
     pub async fn content(&self, id: UploadId, key: Option<&UploadKey>) -> Result<(Upload, Object)> {
-        if self.inner.may_read(id, self.caller.as_deref()).await? {
-            return self.inner.content(id).await;
-        }
-        let key = key.ok_or(EngineError::NotFound)?;
-        match &self.caller {
-            Some(caller) => self.inner.check_owner(id, key, caller).await?,
-            None => drop(self.inner.peek(id, key).await?),
-        }
-        self.inner.content(id).await
+        self.inner.content(id, key, self.caller.as_deref()).await
     }
 
     /// The same for whoever has a link that was signed for it.
     pub async fn linked_content(&self, id: UploadId) -> Result<(Upload, Object)> {
-        self.inner.content(id).await
+        self.inner.linked_content(id).await
+    }
+
+    /// The largest upload that the caller may make.
+    #[must_use]
+    pub fn max_size(&self) -> Length {
+        let held_to = self.inner.held_to(self.caller.as_deref()).max_size;
+        let everywhere = Length(self.inner.settings.max_size_bytes);
+        held_to.map_or(everywhere, |size| size.min(everywhere))
     }
 
     /// How much of each limit the caller has used up.

@@ -1,18 +1,66 @@
 //! What a caller is held to: by its space, and by its token.
 
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{Create, EngineError, Inner, NewRole, Result};
 use crate::catalog::{self, CatalogError, Idempotency, NewUpload};
 use crate::model::caller::{Grant, MediaTypes};
 use crate::model::quota::Used;
-use crate::model::{Caller, Length, LimitName, Limits, UploadOwner};
+use crate::model::{Caller, Length, LimitHit, LimitName, Limits, TokenId, UploadOwner};
 
 /// How often whoever waits for a place looks whether one came free by itself: because an upload got no byte for long, or ended in
 /// another process.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How many creations of one device wait at a time.
+const WAITING: usize = 64;
+
+/// Whether a place can come free.
+fn may_pass(hit: LimitHit) -> bool {
+    hit.limit.is_of_open() && hit.allowed > 0
+}
+
+/// Creations that wait for a place: those of one device of a token in the order that they came, and only the first of them looks.
+#[derive(Default)]
+pub(super) struct Queues(std::sync::Mutex<HashMap<Waiting, Weak<Mutex<()>>>>);
+
+/// Who waits together: a token and a device.
+type Waiting = (Option<TokenId>, Option<String>);
+
+impl Queues {
+    fn queues(&self) -> MutexGuard<'_, HashMap<Waiting, Weak<Mutex<()>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The queue of an owner, if somebody waits in it.
+    fn of(&self, owner: &UploadOwner) -> Option<Arc<Mutex<()>>> {
+        self.queues().get(&waiting(owner))?.upgrade()
+    }
+
+    fn join(&self, owner: &UploadOwner) -> Arc<Mutex<()>> {
+        let mut queues = self.queues();
+        queues.retain(|_, queue| queue.strong_count() > 0);
+        let place = queues.entry(waiting(owner)).or_default();
+        place.upgrade().unwrap_or_else(|| {
+            let queue = Arc::default();
+            *place = Arc::downgrade(&queue);
+            queue
+        })
+    }
+}
+
+fn waiting(owner: &UploadOwner) -> Waiting {
+    let device = owner
+        .device
+        .as_ref()
+        .map(|device| device.as_str().to_owned());
+    (owner.token.clone(), device)
+}
 
 /// What a caller's uploads are held to.
 pub(super) struct HeldTo {
@@ -61,17 +109,24 @@ impl Inner {
         idempotency: Option<Idempotency>,
     ) -> Result<catalog::Created> {
         let deadline = Instant::now() + self.settings.open_wait;
+        let queue = match self.queues.of(&new.owner) {
+            // Whoever waits already comes first.
+            Some(queue) => queue,
+            None => match self.catalog.create(new.clone(), idempotency.clone()).await {
+                Err(CatalogError::Limited(hit)) if may_pass(hit) => self.queues.join(&new.owner),
+                created => return Ok(created?),
+            },
+        };
+        let has_room = Arc::strong_count(&queue) <= WAITING;
+        let turn = tokio::time::timeout_at(deadline, queue.lock());
+        let turn = if has_room { turn.await.ok() } else { None };
         loop {
             let place = self.places.notified();
             tokio::pin!(place);
             place.as_mut().enable();
-            let created = self.catalog.create(new.clone(), idempotency.clone()).await;
-            match created {
-                Err(CatalogError::Limited(hit)) if hit.limit.is_of_open() && hit.allowed > 0 => {
-                    if Instant::now() >= deadline {
-                        return Err(EngineError::Limited(hit));
-                    }
-                }
+            match self.catalog.create(new.clone(), idempotency.clone()).await {
+                Err(CatalogError::Limited(hit))
+                    if may_pass(hit) && turn.is_some() && Instant::now() < deadline => {}
                 created => return Ok(created?),
             }
             tokio::select! {

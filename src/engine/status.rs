@@ -49,28 +49,46 @@ impl Inner {
         status_of(snapshot, key)
     }
 
+    pub(super) async fn content(
+        &self,
+        id: UploadId,
+        key: Option<&UploadKey>,
+        caller: Option<&Caller>,
+    ) -> Result<(Upload, Object)> {
+        let upload = self.catalog.load(id).await?.ok_or(EngineError::NotFound)?;
+        let upload = upload.upload;
+        if !caller.is_some_and(|caller| self.may_read(&upload, caller)) {
+            if key.is_none_or(|key| key.hash() != upload.key_hash) {
+                return Err(EngineError::NotFound);
+            }
+            if caller.is_some_and(|caller| !upload.owner.is(caller)) {
+                return Err(EngineError::NotYours);
+            }
+        }
+        self.content_of(upload)
+    }
+
+    pub(super) async fn linked_content(&self, id: UploadId) -> Result<(Upload, Object)> {
+        let snapshot = self.catalog.load(id).await?.ok_or(EngineError::NotFound)?;
+        self.content_of(snapshot.upload)
+    }
+
     /// Whether someone may read an upload's content without its key.
-    pub(super) async fn may_read(&self, id: UploadId, caller: Option<&Caller>) -> Result<bool> {
-        let Some(caller) = caller else {
-            return Ok(false);
-        };
-        let Some((_, owner)) = self.catalog.owner(id).await? else {
-            return Ok(false);
-        };
-        let readers = self.settings.space(&owner.space).map(|space| space.readers);
-        let (has_token, space) = (caller.token.is_some(), &owner.space);
-        Ok(match readers.unwrap_or_default() {
+    fn may_read(&self, upload: &Upload, caller: &Caller) -> bool {
+        let space = &upload.owner.space;
+        let readers = self.settings.space(space).map(|space| space.readers);
+        let has_token = caller.token.is_some();
+        match readers.unwrap_or_default() {
             Readers::Public => true,
             Readers::Space => has_token && (!caller.bound || caller.space == *space),
             Readers::Owner => has_token && caller.reads_all_of(space),
-        })
+        }
     }
 
-    pub(super) async fn content(&self, id: UploadId) -> Result<(Upload, Object)> {
-        let snapshot = self.catalog.load(id).await?.ok_or(EngineError::NotFound)?;
-        check_expiry(&snapshot.upload, self.clock.now())?;
-        match snapshot.upload.state.clone() {
-            UploadState::Completed { object, .. } => Ok((snapshot.upload, object)),
+    fn content_of(&self, upload: Upload) -> Result<(Upload, Object)> {
+        check_expiry(&upload, self.clock.now())?;
+        match upload.state.clone() {
+            UploadState::Completed { object, .. } => Ok((upload, object)),
             UploadState::Failed { reason, .. } => Err(EngineError::Failed { reason }),
             UploadState::Aborted { .. } | UploadState::Expired { .. } => Err(EngineError::Gone),
             UploadState::Pending | UploadState::Uploading | UploadState::Assembling { .. } => {

@@ -71,6 +71,8 @@ pub(super) struct Writer {
     saves: u64,
     /// The next commit is due even if there are no bytes for it.
     commit_anyway: bool,
+    /// A commit did not work: nothing more is committed.
+    commit_failed: bool,
     /// It is displaced, and goes at the latest then.
     leaves_at: Option<Instant>,
 }
@@ -110,6 +112,7 @@ impl Writer {
             commit_due: now + engine.settings.commit_interval,
             saves: 0,
             commit_anyway: false,
+            commit_failed: false,
             leaves_at: None,
             engine,
             live,
@@ -140,10 +143,15 @@ impl Writer {
 
     /// Takes the body to its end and answers for what came of it.
     pub(super) async fn run(mut self: Box<Self>, body: Body) -> Result<Written> {
-        let (engine, live) = (&self.engine, &self.live);
-        let mut body = engine
-            .check_beginning(live, self.request.start, body)
-            .await?;
+        let mut body = if self.provisional {
+            // Its digest is looked at first.
+            body
+        } else {
+            let (engine, live) = (&self.engine, &self.live);
+            engine
+                .check_beginning(live, self.request.start, body)
+                .await?
+        };
         self.take_up_hash();
         let end = self.pump(&mut body).await;
         // From here on the rest of the body, if there is any, is whoever's who gave it.
@@ -372,7 +380,8 @@ impl Writer {
             _ => Ok(()),
         };
         let whole_or_nothing = self.provisional || self.request.whole.is_some();
-        let counts = verified.is_ok() && (ended_whole || !whole_or_nothing);
+        // What comes behind bytes that were not committed would leave a hole that the hash has gone over.
+        let counts = verified.is_ok() && (ended_whole || !whole_or_nothing) && !self.commit_failed;
         let saved = if counts {
             self.land_and_commit(&end).await
         } else {

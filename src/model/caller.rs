@@ -273,7 +273,7 @@ impl Caller {
     #[must_use]
     pub fn reads_all_of(&self, space: &SpaceName) -> bool {
         let at_home = !self.bound || self.space == *space;
-        self.token.is_none() || (self.scopes.allow(Scope::Read) && at_home)
+        at_home && (self.token.is_none() || self.scopes.allow(Scope::Read))
     }
 
     /// Whether the caller may look after the uploads of a space.

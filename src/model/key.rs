@@ -158,8 +158,6 @@ impl KeyTemplate {
     }
 }
 
-/// A file's name as a segment of a key: every character that is no letter, digit, `-`, `_` or `.` of ASCII becomes `_`, and
-/// so do dots at the front. Of a long name the end stays.
 /// A subject as it stands in a key: what cannot stand there is replaced, and what would be cut off or could be mistaken for
 /// another's is told apart by a hash.
 fn safe_subject(subject: Option<&Subject>) -> String {
@@ -183,6 +181,8 @@ fn safe_subject(subject: Option<&Subject>) -> String {
     format!("{safe}-{}", hex::encode(&hash[..8]))
 }
 
+/// A file's name as a segment of a key: every character that is no letter, digit, `-`, `_` or `.` of ASCII becomes `_`, and
+/// so do dots at the front. Of a long name the end stays.
 fn safe_name(name: Option<&str>) -> String {
     let safe: String = name
         .unwrap_or_default()

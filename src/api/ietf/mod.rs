@@ -268,7 +268,8 @@ async fn append(State(ietf): Shared, segment: Segment, request: Request) -> Resp
 async fn retrieve(State(ietf): Shared, segment: Segment, request: Request) -> Answer {
     let dialect = Dialect::of(request.headers());
     let engine = ietf.gate.enter(request.extensions(), Scope::Upload)?;
-    let status = halt(&engine, dialect, segment, request.headers()).await?;
+    let handle = handle_of(segment)?;
+    let status = halt(&engine, dialect, &handle, request.headers()).await?;
     Ok(ietf.wording(dialect).retrieval(&status))
 }
 
@@ -277,21 +278,21 @@ async fn fetch(State(ietf): Shared, segment: Segment, request: Request) -> Answe
     let (parts, _) = request.into_parts();
     let (method, headers) = (&parts.method, &parts.headers);
     let dialect = Dialect::of(headers);
-    let Ok(engine) = ietf.gate.enter(&parts.extensions, Scope::Upload) else {
-        let handle = handle_of(segment)?;
-        return content::of_upload(
-            &ietf.gate,
-            &parts,
-            handle.id,
-            Some(&handle.key),
-            Problem::from,
-        )
-        .await;
+    let handle = handle_of(segment)?;
+    let entered = ietf.gate.enter(&parts.extensions, Scope::Upload);
+    let halted = match &entered {
+        Ok(engine) => halt(engine, dialect, &handle, headers).await,
+        Err(refusal) => Err(refusal.clone()),
     };
-    let status = halt(&engine, dialect, segment, headers).await?;
+    let (Ok(engine), Ok(status)) = (entered, &halted) else {
+        // It may be another's, whom its space lets be read.
+        let (gate, key) = (&ietf.gate, Some(&handle.key));
+        let read = content::of_upload(gate, &parts, handle.id, key, Problem::from).await;
+        return read.or_else(|refusal| Err(halted.err().unwrap_or(refusal)));
+    };
     let wording = ietf.wording(dialect);
     let UploadState::Completed { object, .. } = &status.upload.state else {
-        return Ok(wording.retrieval(&status));
+        return Ok(wording.retrieval(status));
     };
     let mut response = content::answer(
         &engine,
@@ -301,19 +302,18 @@ async fn fetch(State(ietf): Shared, segment: Segment, request: Request) -> Answe
         headers,
     )
     .await?;
-    wording.state(response.headers_mut(), &status);
+    wording.state(response.headers_mut(), status);
     Ok(response)
 }
 
 async fn halt(
     engine: &Engine,
     dialect: &Dialect,
-    segment: Segment,
+    handle: &Handle,
     headers: &HeaderMap,
 ) -> Result<Status, Problem> {
-    let handle = handle_of(segment)?;
     parse::retrieval(dialect, headers)?;
-    let halted = take::halt(engine, &handle).await;
+    let halted = take::halt(engine, handle).await;
     halted.map_err(|error| problem::of_question(error, dialect))
 }
 

@@ -32,7 +32,7 @@ pub struct Rate {
 
 /// Buckets of one rate.
 pub struct Buckets<K: Hash + Eq + Clone> {
-    limiter: RateLimiter<Ask<K>, Places<K>, Uptime, StateInformationMiddleware>,
+    limiter: RateLimiter<K, Places<K>, Uptime, StateInformationMiddleware>,
 }
 
 impl<K: Hash + Eq + Clone> Buckets<K> {
@@ -52,28 +52,12 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
     }
 
     /// Takes one out of a key's bucket: how many are left, or how long there will be none.
-    pub fn take(&self, key: K) -> Result<u32, Duration> {
-        self.ask(&Ask { key, takes: true })
-    }
-
-    /// Says what taking one would, and takes none.
-    pub fn look(&self, key: K) -> Result<u32, Duration> {
-        self.ask(&Ask { key, takes: false })
-    }
-
-    fn ask(&self, ask: &Ask<K>) -> Result<u32, Duration> {
-        match self.limiter.check_key(ask) {
+    pub fn take(&self, key: &K) -> Result<u32, Duration> {
+        match self.limiter.check_key(key) {
             Ok(state) => Ok(state.remaining_burst_capacity()),
             Err(until) => Err(until.wait_time_from(self.limiter.clock().now())),
         }
     }
-}
-
-/// A question about a key's bucket.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Ask<K> {
-    key: K,
-    takes: bool,
 }
 
 /// Time since the limiter began, by the clock that tests can move.
@@ -118,21 +102,21 @@ impl<K: Hash + Eq> Taken<K> {
 }
 
 impl<K: Hash + Eq + Clone> StateStore for Places<K> {
-    type Key = Ask<K>;
+    type Key = K;
 
-    fn measure_and_replace<T, F, E>(&self, ask: &Ask<K>, judge: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, key: &K, judge: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         let after = |bucket| judge(bucket).ok().map(|(_, after)| after);
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = taken.buckets.get(&ask.key).copied();
+        let known = taken.buckets.get(key).copied();
         let fresh = after(None);
         let at_home = known.is_some() || taken.make_room(|bucket| after(Some(bucket)) == fresh);
         let (outcome, bucket) = judge(if at_home { known } else { taken.shared })?;
-        if ask.takes && at_home {
-            taken.buckets.insert(ask.key.clone(), bucket);
-        } else if ask.takes {
+        if at_home {
+            taken.buckets.insert(key.clone(), bucket);
+        } else {
             taken.shared = Some(bucket);
         }
         Ok(outcome)

@@ -212,7 +212,9 @@ async fn take_first(
             error @ (EngineError::DigestMismatch { .. }
             | EngineError::DigestMissing { .. }
             | EngineError::RangeMismatch { .. }
-            | EngineError::TooLarge { .. }),
+            | EngineError::TooLarge { .. }
+            | EngineError::WrongType { .. }
+            | EngineError::Limited(_)),
         ) => {
             // A refusal has no URL, so nobody would come back to it. What cannot be removed now expires.
             let _ = engine.terminate(handle.id, &handle.key).await;

@@ -133,7 +133,7 @@ pub(crate) async fn a_day_begins_anew_and_says_when(catalog: Shared) {
         ..of(&who, Some(1), &limits)
     };
     create(&catalog, tomorrow).await;
-    let for_good = [(LimitName::UploadsPerToken, 2)];
+    let for_good = [(LimitName::Uploads, 2)];
     let hit = refused(&catalog, of(&who, Some(1), &for_good)).await;
     assert_eq!(hit.resets_at, None);
 }
@@ -190,7 +190,11 @@ pub(crate) async fn what_is_open_is_what_got_bytes_lately(catalog: Shared) {
 
 pub(crate) async fn parts_of_an_upload_are_one_open_upload(catalog: Shared) {
     let who = owner("default", "ann", "d");
-    let limits = [(LimitName::OpenPerDevice, 2)];
+    let limits = [
+        (LimitName::OpenPerDevice, 2),
+        (LimitName::UploadsPerToken, 1000),
+        (LimitName::BytesPerToken, 1000),
+    ];
     let part = || NewUpload {
         role: Role::Partial,
         ..of(&who, Some(5), &limits)
@@ -203,6 +207,83 @@ pub(crate) async fn parts_of_an_upload_are_one_open_upload(catalog: Shared) {
     refused(&catalog, of(&who, Some(1), &limits)).await;
     assert_eq!(used(&catalog, &who, LimitName::UploadsPerToken).await, 1);
     assert_eq!(used(&catalog, &who, LimitName::BytesPerToken).await, 31);
+    for _ in 6..64 {
+        create(&catalog, part()).await;
+    }
+    refused(&catalog, part()).await;
+}
+
+pub(crate) async fn an_upload_made_of_a_part_many_times_is_charged_for_it(catalog: Shared) {
+    let who = owner("default", "ann", "d");
+    let part = create(
+        &catalog,
+        NewUpload {
+            role: Role::Partial,
+            ..of(&who, Some(40), &[(LimitName::BytesPerToken, 100)])
+        },
+    )
+    .await;
+    bring(&catalog, &part, 40).await.expect("taken");
+    finish(&catalog, &part, 40).await;
+    let times = |times: usize, limit| NewUpload {
+        role: Role::Final,
+        parts: vec![part.id; times],
+        ..of(&who, None, &[(limit, 100)])
+    };
+    for limit in ALL_BYTES {
+        let hit = refused(&catalog, times(3, limit)).await;
+        assert_eq!((hit.limit, hit.left), (limit, 60));
+    }
+    create(&catalog, times(2, LimitName::BytesPerToken)).await;
+    assert_eq!(used(&catalog, &who, LimitName::BytesPerToken).await, 80);
+}
+
+pub(crate) async fn what_a_token_has_brought_it_has_brought(catalog: Shared) {
+    let who = owner("default", "ann", "d");
+    let limits = [
+        (LimitName::UploadsPerToken, 1),
+        (LimitName::BytesPerToken, 100),
+    ];
+    let stored = create(&catalog, of(&who, Some(50), &limits)).await;
+    bring(&catalog, &stored, 50).await.expect("taken");
+    finish(&catalog, &stored, 50).await;
+    catalog
+        .terminate(stored.id, true, LATER)
+        .await
+        .expect("ended");
+    assert_eq!(used(&catalog, &who, LimitName::BytesPerToken).await, 50);
+    let hit = refused(&catalog, of(&who, Some(1), &limits)).await;
+    assert_eq!(hit.limit, LimitName::UploadsPerToken);
+}
+
+pub(crate) async fn a_token_without_limits_has_no_account(catalog: Shared) {
+    let who = owner("default", "ann", "d");
+    create(&catalog, of(&who, Some(50), &[])).await;
+    assert_eq!(used(&catalog, &who, LimitName::BytesPerToken).await, 0);
+    assert_eq!(used(&catalog, &who, LimitName::StoredBytes).await, 50);
+}
+
+pub(crate) async fn what_is_completed_at_once_is_held_to_the_limits(catalog: Shared) {
+    let who = owner("default", "ann", "d");
+    let there = create(&catalog, of(&who, Some(50), &[])).await;
+    bring(&catalog, &there, 50).await.expect("taken");
+    finish(&catalog, &there, 50).await;
+    let key = there.store_key.clone();
+    let again = |max_size| NewUpload {
+        instant: Some(key.clone()),
+        max_size: Some(Length(max_size)),
+        typed: false,
+        declared: Declared::default(),
+        ..of(&who, None, &[(LimitName::BytesPerDayPerDevice, 80)])
+    };
+    let small = create(&catalog, again(49)).await;
+    assert_eq!(
+        small.state,
+        UploadState::Pending,
+        "it is too large for this one"
+    );
+    let hit = refused(&catalog, again(50)).await;
+    assert_eq!((hit.limit, hit.left), (LimitName::BytesPerDayPerDevice, 30));
 }
 
 pub(crate) async fn racing_creations_never_pass_a_limit_together(catalog: Shared) {
@@ -245,7 +326,8 @@ pub(crate) async fn an_unknown_length_is_charged_as_it_arrives(catalog: Shared) 
 pub(crate) async fn what_ends_is_settled(catalog: Shared) {
     let who = owner("default", "ann", "d");
     let of_the_day = LimitName::BytesPerDayPerSubject;
-    let aborted = create(&catalog, of(&who, Some(100), &[])).await;
+    let counted = [(LimitName::UploadsPerToken, 9)];
+    let aborted = create(&catalog, of(&who, Some(100), &counted)).await;
     bring(&catalog, &aborted, 30).await.expect("taken");
     catalog.abort(aborted.id, LATER).await.expect("aborted");
     assert_eq!(used(&catalog, &who, of_the_day).await, 30, "what arrived");
@@ -292,6 +374,7 @@ pub(crate) async fn an_object_that_stays_goes_on_being_counted(catalog: Shared) 
         .await
         .expect("ended");
     assert_eq!(used(&catalog, &who, LimitName::StoredBytes).await, 50);
+    assert_eq!(used(&catalog, &who, LimitName::Uploads).await, 1);
 }
 
 pub(crate) async fn an_owner_is_found_beside_the_key(catalog: Shared) {

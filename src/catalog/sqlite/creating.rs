@@ -24,9 +24,11 @@ pub(super) fn create(
         return Ok(Created::PartGone(missing));
     }
     insert(tx, new)?;
-    quota::reserve(tx, new)?;
     if new.role == Role::Final {
         concat::insert(tx, new)?;
+    }
+    quota::reserve(tx, new)?;
+    if new.role == Role::Final {
         concat::assemble_if_ready(tx, new.id, new.held_until)?;
     }
     if let Some(address) = &new.instant {

@@ -91,7 +91,10 @@ pub(super) fn complete_at_once(tx: &Connection, new: &NewUpload, address: &Store
     };
     // What the object is not known to have is not known to be so.
     let mut declared = new.declared.digests.iter();
-    let agrees = object.space == new.owner.space
+    let typed_alike = !new.typed || object.content_type == new.declared.content_type;
+    let agrees = typed_alike
+        && new.max_size.is_none_or(|most| object.size <= most)
+        && object.space == new.owner.space
         && new.length.is_none_or(|length| length == object.size)
         && declared.all(|digest| object.digests.get(digest.algorithm()) == Some(digest));
     if !agrees {
@@ -99,6 +102,7 @@ pub(super) fn complete_at_once(tx: &Connection, new: &NewUpload, address: &Store
     }
     name(tx, address)?;
     place(tx, new.id, address)?;
+    quota::grow(tx, new.id, Some(object.size))?;
     tx.prepare_cached("UPDATE upload_sessions SET length = ?2 WHERE id = ?1")?
         .execute(params![new.id.as_bytes(), integer(object.size.get())?])?;
     let at = new.now;

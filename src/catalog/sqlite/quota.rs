@@ -96,6 +96,11 @@ impl Account {
         if change.uploads == 0 && change.bytes == 0 {
             return Ok(());
         }
+        // Tokens are many, and most are not limited: they have no account then.
+        let limited = limits.contains_key(&self.uploads) || limits.contains_key(&self.bytes);
+        if self.kind == "token" && !limited && !self.exists(tx)? {
+            return Ok(());
+        }
         let (uploads, bytes) = tx
             .prepare_cached(
                 "INSERT INTO usage (kind, name, day, uploads, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -108,6 +113,12 @@ impl Account {
             )?;
         self.check(self.uploads, uploads, change.uploads, limits)?;
         self.check(self.bytes, bytes, change.bytes, limits)
+    }
+
+    fn exists(&self, tx: &Connection) -> Result<bool> {
+        let mut found =
+            tx.prepare_cached("SELECT 1 FROM usage WHERE kind = ?1 AND name = ?2 AND day = ?3")?;
+        Ok(found.exists(params![self.kind, self.name, self.day])?)
     }
 
     fn check(&self, limit: LimitName, after: i64, more: i64, limits: &Limits) -> Result<()> {
@@ -149,7 +160,7 @@ impl Account {
 pub(super) fn reserve(tx: &Connection, new: &NewUpload) -> Result<()> {
     check_open(tx, &new.owner, &new.limits, new.idle_since)?;
     let bytes = match new.role {
-        Role::Final => 0,
+        Role::Final => repeated_bytes(tx, new.id)?,
         Role::Whole | Role::Partial => integer(new.length.unwrap_or_default().get())?,
     };
     let change = Change {
@@ -166,16 +177,27 @@ pub(super) fn reserve(tx: &Connection, new: &NewUpload) -> Result<()> {
     Ok(())
 }
 
+/// The bytes that a final upload has beyond those of its parts, because it is made of some more than once.
+fn repeated_bytes(tx: &Connection, id: UploadId) -> Result<i64> {
+    Ok(tx
+        .prepare_cached(
+            "SELECT coalesce(sum(p.length * (c.times - 1)), 0)
+             FROM (SELECT part_id, count(*) AS times FROM upload_concat WHERE final_id = ?1 GROUP BY part_id) c
+             JOIN upload_sessions p ON p.id = c.part_id",
+        )?
+        .query_row([id.as_bytes()], |row| row.get(0))?)
+}
+
 fn uploads_of(role: Role) -> i64 {
     i64::from(role != Role::Partial)
 }
 
-/// How many uploads of a token are open.
-const OPEN_OF_TOKEN: &str = "SELECT coalesce(sum(role <> 'partial'), 0) + coalesce(max(role = 'partial'), 0)
+/// How many uploads of a token are open. The partial ones that a client has at once are one, but no more than 64 of them.
+const OPEN_OF_TOKEN: &str = "SELECT coalesce(sum(role <> 'partial'), 0) + (coalesce(sum(role = 'partial'), 0) + 63) / 64
     FROM upload_sessions WHERE state IN ('pending', 'uploading') AND token = ?2 AND updated_at > ?1";
 /// The same of a device.
 const OPEN_OF_DEVICE: &str =
-    "SELECT coalesce(sum(role <> 'partial'), 0) + coalesce(max(role = 'partial'), 0)
+    "SELECT coalesce(sum(role <> 'partial'), 0) + (coalesce(sum(role = 'partial'), 0) + 63) / 64
     FROM upload_sessions WHERE state IN ('pending', 'uploading')
       AND space = ?2 AND subject IS ?3 AND device = ?4 AND updated_at > ?1";
 
@@ -294,11 +316,12 @@ pub(super) fn settle(tx: &Connection, id: UploadId, ends: &UploadState) -> Resul
     };
     let stays = matches!(ends, UploadState::Completed { .. });
     for account in accounts {
-        let for_good = account.day == FOR_GOOD;
-        let brought = role != Role::Final || account.kind == "space";
-        // The final upload that a part went into has taken its place on the token's account.
-        let handed_on = role == Role::Partial && was_completed && account.kind == "token";
-        let counts = brought && !handed_on;
+        let (is_space, for_good) = (account.kind == "space", account.day == FOR_GOOD);
+        // What a token has brought, it has brought. The bytes of a final upload were brought by its parts.
+        let past_changing = !is_space && (was_completed || (role == Role::Final && stays));
+        if past_changing {
+            continue;
+        }
         let kept = if for_good { stored } else { on_the_day };
         let change = Change {
             uploads: if for_good && !stays {
@@ -306,15 +329,24 @@ pub(super) fn settle(tx: &Connection, id: UploadId, ends: &UploadState) -> Resul
             } else {
                 0
             },
-            bytes: if counts { kept - charged } else { 0 },
+            bytes: kept - charged,
         };
         account.charge(tx, change, &Limits::new())?;
     }
     set_charged(tx, id, stored)
 }
 
-/// What an upload has stored stays on its accounts when it ends: its object stays, too.
+/// What a completed upload has stored stays on its space's account when it ends: its object stays, too.
 pub(super) fn keep(tx: &Connection, id: UploadId) -> Result<()> {
+    let Charged { role, accounts, .. } = charged(tx, id)?;
+    let one_more = Change {
+        uploads: uploads_of(role),
+        bytes: 0,
+    };
+    for account in accounts.iter().filter(|account| account.kind == "space") {
+        // Its ending takes it away again.
+        account.charge(tx, one_more, &Limits::new())?;
+    }
     set_charged(tx, id, 0)
 }
 

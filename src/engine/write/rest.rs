@@ -480,7 +480,9 @@ impl Writer {
         if std::mem::take(&mut self.commit_anyway) || !change.received.is_empty() {
             change.alive = self.request.whole.is_some();
             let landed: Vec<_> = change.parts.iter().map(|part| part.number).collect();
-            self.live.commit(&self.engine, change).await?;
+            let committed = self.live.commit(&self.engine, change).await;
+            self.commit_failed |= committed.is_err();
+            committed?;
             // While cells land, nothing has to be spilled for the sake of a commit.
             self.commit_due = self.last_commit + self.engine.settings.commit_interval;
             for saved in saves {
