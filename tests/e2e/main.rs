@@ -4,6 +4,7 @@
 //! test goes through `JUMAR_E2E_ROUNDS` rounds a store, 10 if it is not set; 50 make a thorough run.
 
 mod activation;
+mod callers;
 mod cli;
 #[path = "../support/http.rs"]
 #[allow(dead_code, reason = "what only the other tests use")]

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod callers;
 pub(crate) mod direct;
 pub(crate) mod h2;
 pub(crate) mod http;

@@ -3,6 +3,11 @@
 mod abort;
 mod auth;
 mod by_content;
+mod callers;
+mod callers_admin;
+mod callers_content;
+mod callers_renewed;
+mod callers_spaces;
 mod chunk;
 mod complete;
 mod content;
