@@ -28,7 +28,7 @@ fn ask(what: &str, buckets: &Buckets<IpAddr>, numbers: impl Iterator<Item = u32>
     let (begun, mut asked, mut refused) = (Instant::now(), 0, 0);
     for number in numbers {
         asked += 1;
-        refused += u32::from(buckets.take(network(number)).is_err());
+        refused += u32::from(buckets.take(&network(number)).is_err());
     }
     let each = begun.elapsed() / asked;
     println!(
