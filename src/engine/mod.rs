@@ -58,6 +58,7 @@ use admit::Admitted;
 use buffer::Budget;
 use live::Registry;
 use prune::JumpGuard;
+use quota::Queues;
 
 pub use crate::catalog::{Filter, SpaceUsage};
 pub use crate::store::direct::{AnswerWith, FoundPart, SignedRequest};
@@ -331,6 +332,7 @@ struct Inner {
     jumps: JumpGuard,
     /// An upload ended: whoever waits for a place may look.
     places: Notify,
+    queues: Queues,
     /// How many cells of the tail are moved at once, and how many uploads hashed from files, over all uploads.
     moves: Semaphore,
     hashings: Semaphore,
@@ -423,6 +425,7 @@ impl Engine {
             registry: Registry::default(),
             jumps: JumpGuard::new(clock.now()),
             places: Notify::new(),
+            queues: Queues::default(),
             moves: Semaphore::new(MOVES),
             hashings: Semaphore::new(HASHINGS),
             compositions: Semaphore::new(COMPOSITIONS),

@@ -1,5 +1,6 @@
 //! What a caller is held to: by its space, and by its token.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +14,20 @@ use crate::model::{Caller, Length, LimitName, Limits, UploadOwner};
 /// How often whoever waits for a place looks whether one came free by itself: because an upload got no byte for long, or ended in
 /// another process.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How many creations of a page wait at once. Each keeps a connection; a browser opens six to a host by HTTP/1, and what is open
+/// already needs one to go on.
+const WAITING_OF_FEW: usize = 4;
+
+/// Who waits for a place with few connections, once for each creation.
+#[derive(Debug, Default)]
+pub(super) struct Queues(Mutex<Vec<Arc<UploadOwner>>>);
+
+/// A place among those that wait.
+struct Queued<'q> {
+    queues: &'q Queues,
+    who: Arc<UploadOwner>,
+}
 
 /// What a caller's uploads are held to.
 pub(super) struct HeldTo {
@@ -54,13 +69,16 @@ impl Inner {
         }
     }
 
-    /// Creates an upload, after waiting for a place where as many are open as may be.
+    /// Creates an upload, after waiting for a place where as many are open as may be. Of those with few connections
+    /// not so many wait that none is left for what is open.
     pub(super) async fn create_in_turn(
         &self,
+        few_connections: bool,
         mut new: NewUpload,
         idempotency: Option<Idempotency>,
     ) -> Result<catalog::Created> {
         let deadline = Instant::now() + self.settings.open_wait;
+        let mut queued = None;
         loop {
             let place = self.places.notified();
             tokio::pin!(place);
@@ -70,6 +88,12 @@ impl Inner {
                 Err(CatalogError::Limited(hit)) if hit.limit.is_of_open() && hit.allowed > 0 => {
                     if Instant::now() >= deadline {
                         return Err(EngineError::Limited(hit));
+                    }
+                    if few_connections && queued.is_none() {
+                        queued = self.queues.join(&new.owner);
+                        if queued.is_none() {
+                            return Err(EngineError::Limited(hit));
+                        }
                     }
                 }
                 created => return Ok(created?),
@@ -92,6 +116,26 @@ impl Inner {
         let now = self.clock.now();
         let idle_since = now.before(self.settings.open_idle);
         Ok(self.catalog.used(owner, limits, idle_since, now).await?)
+    }
+}
+
+impl Queues {
+    /// `None` where as many wait as may.
+    fn join(&self, who: &UploadOwner) -> Option<Queued<'_>> {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.iter().filter(|other| ***other == *who).count() >= WAITING_OF_FEW {
+            return None;
+        }
+        let who = Arc::new(who.clone());
+        waiting.push(Arc::clone(&who));
+        Some(Queued { queues: self, who })
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.queues.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|other| !Arc::ptr_eq(other, &self.who));
     }
 }
 
