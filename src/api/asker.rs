@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{AUTHORIZATION, ORIGIN, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 use super::cors::Cors;
 use super::error::{Code, Problem};
@@ -39,13 +39,13 @@ pub struct Door {
 
 /// The layer: puts an [`Asker`] into the extensions of each request.
 pub async fn find_out(State(door): State<Door>, mut request: Request, next: Next) -> Response {
-    let asker = door.asker(request.headers()).await;
+    let asker = door.asker(request.headers(), request.version()).await;
     request.extensions_mut().insert(Asker(Arc::new(asker)));
     next.run(request).await
 }
 
 impl Door {
-    async fn asker(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+    async fn asker(&self, headers: &HeaderMap, version: Version) -> Result<Caller, Problem> {
         let mut caller = match token(headers)? {
             Some(token) => self
                 .authenticator
@@ -56,6 +56,7 @@ impl Door {
             None => Caller::anonymous(),
         };
         caller.device = device(headers)?;
+        caller.few_connections = version < Version::HTTP_2 && headers.contains_key(ORIGIN);
         self.check_origin(&caller, headers)?;
         Ok(caller)
     }

@@ -188,6 +188,7 @@ fn caller(claims: &Claims) -> Result<Caller, Refused> {
         subject: Some(subject),
         token: Some(id),
         device: None,
+        few_connections: false,
         guest: true,
         space: claims.word("space")?.ok_or_else(|| missing("space"))?,
         bound: true,

@@ -141,6 +141,7 @@ impl Jwt {
             subject: Some(subject),
             token: Some(token),
             device: None,
+            few_connections: false,
             guest: true,
             space,
             bound: true,

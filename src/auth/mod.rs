@@ -190,6 +190,7 @@ impl Authenticator {
             subject: Some(holder("key", &found.id)),
             token: Some(found.id),
             device: None,
+            few_connections: false,
             guest: false,
             bound: found.space.is_some(),
             space: found.space.unwrap_or_default(),

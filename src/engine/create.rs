@@ -22,6 +22,7 @@ impl Inner {
         caller: Option<&Caller>,
     ) -> Result<Created> {
         let held_to = self.held_to(caller);
+        let few_connections = caller.is_some_and(|caller| caller.few_connections);
         held_to.check_type(&create)?;
         let plan = match self.store.shape() {
             _ if create.protocol == Protocol::S3 => {
@@ -83,7 +84,10 @@ impl Inner {
             instant,
             held_until: now.after(HOLD),
         };
-        let upload = match self.create_in_turn(new, idempotency).await? {
+        let upload = match self
+            .create_in_turn(few_connections, new, idempotency)
+            .await?
+        {
             catalog::Created::New(upload) => {
                 count(protocol, role, "created");
                 if upload.state.has_ended() {

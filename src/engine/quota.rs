@@ -19,6 +19,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// How many creations of one device wait at a time.
 const WAITING: usize = 64;
+/// The same of a page. Each keeps a connection; a browser opens six to a host by HTTP/1, and what is open already needs one to
+/// go on.
+const WAITING_OF_FEW: usize = 4;
 
 /// Whether a place can come free.
 fn may_pass(hit: LimitHit) -> bool {
@@ -105,6 +108,7 @@ impl Inner {
     /// Creates an upload, after waiting for a place where as many are open as may be.
     pub(super) async fn create_in_turn(
         &self,
+        few_connections: bool,
         mut new: NewUpload,
         idempotency: Option<Idempotency>,
     ) -> Result<catalog::Created> {
@@ -117,7 +121,12 @@ impl Inner {
                 created => return Ok(created?),
             },
         };
-        let has_room = Arc::strong_count(&queue) <= WAITING;
+        let most = if few_connections {
+            WAITING_OF_FEW
+        } else {
+            WAITING
+        };
+        let has_room = Arc::strong_count(&queue) <= most;
         let turn = tokio::time::timeout_at(deadline, queue.lock());
         let turn = if has_room { turn.await.ok() } else { None };
         loop {

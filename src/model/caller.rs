@@ -240,6 +240,8 @@ pub struct Caller {
     pub token: Option<TokenId>,
     /// The device that it says it is.
     pub device: Option<DeviceId>,
+    /// It has few connections, and what it sends next waits for one: a page, whose browser opens six by HTTP/1.
+    pub few_connections: bool,
     /// Many share the token, so that each device has its own limits, and all that name none are one.
     pub guest: bool,
     /// Where its uploads belong.
@@ -260,6 +262,7 @@ impl Caller {
             subject: None,
             token: None,
             device: None,
+            few_connections: false,
             guest: false,
             space: SpaceName::default(),
             bound: true,

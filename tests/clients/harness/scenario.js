@@ -23,8 +23,8 @@ export const file = (bytes = 12 * MIB + 345) => randomBytes(bytes);
 
 export const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
 
-/** Describes scenarios with `define(scenario)`, where `scenario(name, run)` runs `run({ server, proxy, context })`. */
-export function onEveryStore(title, define) {
+/** Describes scenarios with `define(scenario)`, where `scenario(name, run)` runs `run({ server, proxy, context })`. Servers have `more` keys in their configuration. */
+export function onEveryStore(title, define, more = {}) {
   for (const kind of ['fs', 's3']) {
     const missing = kind === 's3' && !s3.available;
     const skip = missing && 'JUMAR_TEST_S3_… is not set: run scripts/test, or scripts/dev-s3';
@@ -32,7 +32,7 @@ export function onEveryStore(title, define) {
     describe(`${title}, on ${kind}`, { skip }, () => {
       let server;
       before(async () => {
-        server = await Server.start(kind);
+        server = await Server.start(kind, more);
       });
       after(() => server?.stop());
       define((name, run) => {

@@ -67,6 +67,7 @@ export class Server {
 
   /** A running server on an empty folder, on a store of the kind "fs" or "s3", with more keys of some sections of its configuration. */
   static async start(kind, more = {}) {
+    const { server: listening, 'store.s3': bucket, ...others } = more;
     const server = new Server();
     server.kind = kind;
     server.folder = await fs.mkdtemp(path.join(os.tmpdir(), 'jumar-clients-'));
@@ -76,11 +77,12 @@ export class Server {
     await fs.writeFile(
       path.join(server.folder, 'config.toml'),
       toml({
-        server: { listen: `127.0.0.1:${server.port}`, admin_listen: `127.0.0.1:${await freePort()}`, ...more.server },
+        server: { listen: `127.0.0.1:${server.port}`, admin_listen: `127.0.0.1:${await freePort()}`, ...listening },
         catalog: { url: 'sqlite:data/jumar.db' },
         spool: { path: 'data/spool', min_free_bytes: 16 << 20 },
         store: { kind },
-        ...(kind === 's3' ? { 'store.s3': { ...s3.settings(server.prefix), ...more['store.s3'] } } : { 'store.fs': { path: 'data' } }),
+        ...others,
+        ...(kind === 's3' ? { 'store.s3': { ...s3.settings(server.prefix), ...bucket } } : { 'store.fs': { path: 'data' } }),
       }),
     );
     await server.launch();

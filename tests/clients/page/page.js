@@ -5,11 +5,16 @@ import Tus from '@uppy/tus';
 
 const query = new URL(location).searchParams;
 const ids = {};
+const token = query.get('token');
+
+// With a token it has the plugin's own settings for everything else.
+const settings = token
+  ? { headers: { Authorization: `Bearer ${token}` } }
+  : { chunkSize: Number(query.get('chunkSize') ?? Infinity), retryDelays: [200, 400, 800] };
 
 const uppy = new Uppy().use(Tus, {
   endpoint: query.get('endpoint'),
-  chunkSize: Number(query.get('chunkSize') ?? Infinity),
-  retryDelays: [200, 400, 800],
+  ...settings,
   onAfterResponse(request, answer) {
     ids[request.getURL()] = answer.getHeader('Upload-Id');
   },

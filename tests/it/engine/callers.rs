@@ -257,6 +257,45 @@ async fn who_waits_gets_the_place_of_the_next_that_ends() {
 }
 
 #[tokio::test]
+async fn who_has_few_connections_keeps_one_for_what_is_open() {
+    let rig = rig_with(Ground::fs(), |settings| {
+        let space = limited_to(&[(LimitName::OpenPerDevice, 1)]);
+        settings.spaces = [("default".parse().unwrap(), space)].into();
+        settings.open_wait = Duration::from_secs(20);
+    })
+    .await;
+    let page = Caller {
+        guest: true,
+        few_connections: true,
+        ..caller("ann")
+    };
+    let engine = rig.engine.on_behalf_of(page.clone());
+    create(&engine, a_file(None)).await.unwrap();
+    let mut waiting = JoinSet::new();
+    for _ in 0..5 {
+        let engine = engine.clone();
+        waiting.spawn(async move { create(&engine, a_file(None)).await });
+    }
+    let refused = waiting.join_next().await.unwrap().unwrap();
+    expect_limit(refused, LimitName::OpenPerDevice);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(waiting.try_join_next().is_none(), "four wait");
+    waiting.shutdown().await;
+    let next = tokio::time::timeout(Duration::from_millis(100), create(&engine, a_file(None)));
+    assert!(next.await.is_err(), "who went away does not count");
+    let program = rig.engine.on_behalf_of(Caller {
+        few_connections: false,
+        ..page
+    });
+    for _ in 0..5 {
+        let engine = program.clone();
+        waiting.spawn(async move { create(&engine, a_file(None)).await });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(waiting.try_join_next().is_none(), "all of them wait");
+}
+
+#[tokio::test]
 async fn a_place_that_does_not_come_free_is_refused_in_the_end() {
     let rig = held_to(Ground::fs(), limited_to(&[(LimitName::OpenPerToken, 1)])).await;
     let ann = rig.engine.on_behalf_of(caller("ann"));
