@@ -101,12 +101,12 @@ impl Limits {
     /// Counts a request. What its address refuses does not count for its token.
     fn count(&self, request: &Extensions) -> Vec<Standing> {
         let address = self.address.as_ref().zip(address_of(request));
-        let address = address.map(|(limit, address)| limit.take(address));
+        let address = address.map(|(limit, address)| limit.take(&address));
         if let Some(refused) = address.filter(|standing| standing.left.is_err()) {
             return vec![refused];
         }
         let token = self.token.as_ref().zip(token_of(request));
-        let token = token.map(|(limit, token)| limit.take(token));
+        let token = token.map(|(limit, token)| limit.take(&token));
         address.into_iter().chain(token).collect()
     }
 }
@@ -127,8 +127,8 @@ impl<K: Hash + Eq + Clone> Limit<K> {
         })
     }
 
-    fn take(&self, key: K) -> Standing {
-        self.standing(self.buckets.take(&key))
+    fn take(&self, key: &K) -> Standing {
+        self.standing(self.buckets.take(key))
     }
 
     fn standing(&self, left: Result<u32, Duration>) -> Standing {
@@ -238,7 +238,7 @@ pub async fn limit_failures(
     if response.status() != StatusCode::UNAUTHORIZED {
         return response;
     }
-    let standing = limit.take(address);
+    let standing = limit.take(&address);
     match standing.refusal() {
         Some(problem) => {
             let mut response = problem.into_response();

@@ -43,6 +43,7 @@ const LAST_BYTES_WITHIN: Duration = Duration::from_millis(300);
 const LAST_BYTES_PAUSE: Duration = Duration::from_millis(10);
 
 /// A writer with its lease, before it has read anything.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Writer {
     engine: Arc<Inner>,
     live: Arc<Live>,

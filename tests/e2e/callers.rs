@@ -175,11 +175,7 @@ async fn exact_bytes_of_an_upload_in_the_middle_of_which_its_token_is_revoked() 
         assert!(read.expect(206).body == bytes, "chunk {number}");
         sha256.update(&bytes);
     }
-    let sha256: String = sha256
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let sha256 = hex::encode(sha256.finalize());
     assert_eq!(object["digest"]["sha-256"], sha256, "{object}");
 }
 

@@ -288,7 +288,7 @@ async fn fetch(State(ietf): Shared, segment: Segment, request: Request) -> Answe
         // It may be another's, whom its space lets be read.
         let (gate, key) = (&ietf.gate, Some(&handle.key));
         let read = content::of_upload(gate, &parts, handle.id, key, Problem::from).await;
-        return read.or_else(|refusal| Err(halted.err().unwrap_or(refusal)));
+        return read.map_err(|refusal| halted.err().unwrap_or(refusal));
     };
     let wording = ietf.wording(dialect);
     let UploadState::Completed { object, .. } = &status.upload.state else {

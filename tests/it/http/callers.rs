@@ -214,8 +214,8 @@ fn rest(begun: &Begun) -> Vec<Asked> {
         } else {
             ""
         };
-        let path = format!("/s3/multipart/{id}{below}?key={key}{numbers}");
-        all.push(Asked::new(method, &path, &[JSON], body).opened_by(id));
+        let url = format!("/s3/multipart/{id}{below}?key={key}{numbers}");
+        all.push(Asked::new(method, &url, &[JSON], body).opened_by(id));
     }
     all
 }

@@ -211,7 +211,7 @@ async fn an_upload_is_ended_in_the_middle_of_a_body() {
     let fields = [mine, ("Content-Length", "1000000")];
     let range = "bytes 0-999999/1000000";
     let mut live = server.put_head(&upload, range, &fields).await;
-    live.send(&[7; 500_000]).await.unwrap();
+    live.send(&vec![7; 500_000]).await.unwrap();
     let path = format!("/uploads/{}", upload.id);
     for _ in 0..1000 {
         let shown = ask(&server, &admin, "GET", &path).await.json();

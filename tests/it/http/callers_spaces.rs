@@ -122,10 +122,11 @@ async fn a_space_is_for_its_own_pages() {
     }
 }
 
+type Change = fn(&mut Space, Limit);
+
 #[tokio::test]
 async fn a_limit_says_which_it_is_and_what_is_left() {
     let tomorrow = "2023-11-15T00:00:00Z";
-    type Change = fn(&mut Space, Limit);
     let cases: [(Change, u64, u16, Value); 6] = [
         (
             |s, l| s.open_per_token = l,
