@@ -12,11 +12,9 @@ use tokio::time::Instant;
 
 use super::hasher::Hasher;
 use super::lease::WriterEntry;
-use super::{Conflict, EngineError, Inner, Result};
+use super::{EngineError, Inner, Result};
 use crate::catalog::{CatalogError, Commit};
-use crate::model::upload::{
-    Epoch, FailureReason, HashPoint, Protocol, Role, Snapshot, StoreUploadId,
-};
+use crate::model::upload::{Epoch, HashPoint, Protocol, Role, Snapshot, StoreUploadId};
 use crate::model::{
     ByteRange, Caller, KeyHash, Length, Offset, PartNumber, PartReceipt, Plan, StoreKey, Timestamp,
     Upload, UploadId, UploadKey, UploadOwner, UploadState,
@@ -500,37 +498,6 @@ impl Inner {
         let live = Arc::new(Live::new(self.distrust(snapshot)));
         *place = Some(Arc::clone(&live));
         Ok(Opened::Live(live))
-    }
-
-    /// A client got a range or a digest wrong: too often in a row, and its upload fails for good. Gives the error back.
-    pub(super) async fn misbehaved(&self, id: UploadId, error: EngineError) -> EngineError {
-        let wrong = matches!(
-            error,
-            EngineError::RangeMismatch {
-                conflict: Conflict::Lengths | Conflict::Beyond,
-                ..
-            } | EngineError::DigestMismatch { .. }
-        );
-        let Some(live) = self.registry.get(id).await.filter(|_| wrong) else {
-            return error;
-        };
-        let too_often = {
-            let mut state = live.state();
-            state.failures += 1;
-            state.failures >= self.settings.max_failures
-                && state.snapshot.upload.state.takes_bytes()
-        };
-        if too_often && let Err(error) = self.fail(&live, FailureReason::Misbehaved).await {
-            tracing::warn!(upload = %id, %error, "an upload whose client misbehaves could not be ended");
-        }
-        error
-    }
-
-    /// A client got it right: what went wrong before is forgotten.
-    pub(super) async fn behaved(&self, id: UploadId) {
-        if let Some(live) = self.registry.get(id).await {
-            live.state().failures = 0;
-        }
     }
 
     /// Refuses whoever has the key of an upload and is not the one whose it is. A wrong key looks like no upload.

@@ -9,6 +9,7 @@
 mod abort;
 mod address;
 mod admit;
+mod behaviour;
 mod buffer;
 mod complete;
 mod compose;
