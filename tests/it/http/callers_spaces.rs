@@ -184,12 +184,13 @@ async fn a_caller_is_told_what_it_is_held_to() {
         photos.uploads_per_day_per_device = Limit::of(5);
     })
     .await;
-    create(&server, &[("Device-Id", "phone")], &json!({"length": 30}))
-        .await
-        .expect(201);
     let claims = json!({"sub": "alice", "space": "photos", "max_size": 500, "max_uploads": 7});
     let alice = server.bearer(&claims);
     let phone = [("Device-Id", "phone")];
+    let created = server
+        .with_token(&alice, "POST", "/v1/uploads", &phone, br#"{"length": 30}"#)
+        .await;
+    created.expect(201);
     let told = server
         .with_token(&alice, "GET", "/v1/quota", &phone, b"")
         .await;

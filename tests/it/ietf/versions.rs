@@ -199,7 +199,7 @@ async fn version_6() {
     ---
     201
     cache-control: no-store
-    content-length: 424
+    content-length: 478
     content-type: application/json
     repr-digest: sha-256=:WZRHGrsBESr8wYFZ9sx0tPURuZgG2lmzyvWpwXPKz8U=:
     upload-complete: ?1
