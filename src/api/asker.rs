@@ -115,12 +115,7 @@ fn only<'h>(
 
 /// RFC 6750, section 3: without a token, no error is told.
 fn nobody() -> Problem {
-    let challenge = HeaderValue::from_static(CHALLENGE);
-    Problem::new(
-        Code::Unauthorized,
-        "this needs a token: Authorization: Bearer <token>",
-    )
-    .header(WWW_AUTHENTICATE, challenge)
+    Problem::unauthorized("this needs a token: Authorization: Bearer <token>")
 }
 
 fn problem(refused: &Refused) -> Problem {

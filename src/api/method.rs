@@ -1,5 +1,9 @@
 //! What a request's method comes to.
 
+use axum::response::IntoResponse as _;
+use axum::routing::MethodRouter;
+use http::StatusCode;
+use http::header::ALLOW;
 use http::{HeaderMap, HeaderName, Method};
 
 /// Names another method than the request's own, where a protocol takes it from there.
@@ -16,4 +20,12 @@ pub fn changes_something(method: &Method, headers: &HeaderMap) -> bool {
 pub fn overridden(headers: &HeaderMap) -> Option<Method> {
     let name = headers.get(METHOD_OVERRIDE)?;
     Method::from_bytes(name.as_bytes()).ok()
+}
+
+/// Adds OPTIONS to a route, which says what there is.
+pub fn known<S: Clone + Send + Sync + 'static>(
+    route: MethodRouter<S>,
+    allow: &'static str,
+) -> MethodRouter<S> {
+    route.options(async move || (StatusCode::NO_CONTENT, [(ALLOW, allow)]).into_response())
 }

@@ -11,14 +11,14 @@ use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, get};
-use http::header::ALLOW;
+use axum::routing::get;
 use http::{Extensions, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Code, Problem};
 use super::gate::{self, Gate};
 use super::json::answer;
+use super::method::known;
 use super::session::pairs;
 use crate::clock::Clock;
 use crate::engine::{Engine, Filter};
@@ -170,11 +170,6 @@ pub fn routes(oversee: Arc<Oversee>) -> Router {
             known(get(last_prune), "GET,HEAD,OPTIONS"),
         )
         .with_state(oversee)
-}
-
-/// Adds OPTIONS, which says what there is.
-fn known(route: MethodRouter<Arc<Oversee>>, allow: &'static str) -> MethodRouter<Arc<Oversee>> {
-    route.options(async move || (StatusCode::NO_CONTENT, [(ALLOW, allow)]).into_response())
 }
 
 impl Oversee {

@@ -14,15 +14,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, get, post, put};
-use http::header::ALLOW;
-use http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::{get, post, put};
+use http::HeaderMap;
 
 use super::body;
 use super::content;
 use super::error::Problem;
 use super::gate::Gate;
+use super::method::known;
 use super::session::Advice;
 use crate::engine::Engine;
 use crate::model::{Scope, UploadId};
@@ -98,11 +98,6 @@ pub fn routes(native: Arc<Native>) -> Router {
             known(stored, "GET,HEAD,OPTIONS"),
         )
         .with_state(native)
-}
-
-/// Adds OPTIONS, which says what there is.
-fn known(route: MethodRouter<Arc<Native>>, allow: &'static str) -> MethodRouter<Arc<Native>> {
-    route.options(async move || (StatusCode::NO_CONTENT, [(ALLOW, allow)]).into_response())
 }
 
 fn id_of(id: Id) -> Result<String, Problem> {

@@ -14,15 +14,15 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, get, post};
-use http::header::ALLOW;
-use http::{StatusCode, Uri};
+use axum::response::Response;
+use axum::routing::{get, post};
+use http::Uri;
 
 use super::body;
 use super::content;
 use super::error::Problem;
 use super::gate::Gate;
+use super::method::known;
 use crate::engine::{CompleteWith, Completion, Created, Engine, SignedRequest, ToldPart};
 use crate::model::{Handle, Object, PartNumber, Scope};
 
@@ -95,11 +95,6 @@ pub fn routes(s3: Arc<S3>) -> Router {
             known(get(sign), "GET,HEAD,OPTIONS"),
         )
         .with_state(s3)
-}
-
-/// Adds OPTIONS, which says what there is.
-fn known(route: MethodRouter<Arc<S3>>, allow: &'static str) -> MethodRouter<Arc<S3>> {
-    route.options(async move || (StatusCode::NO_CONTENT, [(ALLOW, allow)]).into_response())
 }
 
 /// The upload that a path names. What goes with it in the query has to be of the same upload.
