@@ -297,6 +297,7 @@ fn s3_config(config: &Config) -> S3Config {
         attempt_timeout: Duration::from_secs(s3.attempt_timeout_secs),
         connect_timeout: Duration::from_secs(s3.connect_timeout_secs),
         max_attempts: s3.max_attempts,
+        ..S3Config::default()
     }
 }
 

@@ -383,10 +383,10 @@ impl Inner {
                 self.put_together(live, upload, receipts, length).await?
             }
         };
-        // Whoever has a URL could have put something else with the same tag.
+        // Whoever has a URL could have put something else with the same tag; and tags that were not answered prove nothing.
         let replaceable = {
             let state = live.state();
-            state.put_together || !state.held.is_empty()
+            state.put_together || state.retagged || !state.held.is_empty()
         };
         if let Some(digests) = known.as_ref().filter(|_| replaceable) {
             let found = self.read_back(live, upload, length).await?;

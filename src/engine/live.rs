@@ -62,6 +62,8 @@ pub(super) struct State {
     pub(super) held: BTreeMap<PartNumber, PartReceipt>,
     /// An earlier try put the object together and did not live to tell.
     pub(super) put_together: bool,
+    /// The store has parts under other tags than it had answered with, and they were taken for what was sent.
+    pub(super) retagged: bool,
     /// The multipart upload that a part has landed in, whether that is committed or not.
     pub(super) landed_in: Option<StoreUploadId>,
     /// Requests up to this number were told to go; they do not get in any more.
@@ -137,6 +139,7 @@ impl Live {
                 spooled,
                 held: BTreeMap::new(),
                 put_together: false,
+                retagged: false,
                 landed_in: None,
                 displaced_to: 0,
                 displaced_at: VecDeque::new(),

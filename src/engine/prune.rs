@@ -70,6 +70,16 @@ impl Inner {
         if let Shape::Parts(parts) = self.store.shape() {
             let done = self.sweep_multipart(parts, now, dry_run, &mut report).await;
             report.go_on(done, "sweeping multipart uploads")?;
+            if !dry_run {
+                let before = now.before(self.settings.orphan_grace);
+                match parts.remove_probes(before).await {
+                    Ok(aborted) => report.multipart_aborted += aborted,
+                    Err(error) => {
+                        report.failed += 1;
+                        tracing::warn!(%error, "what finding out about the store has left could not be removed this time");
+                    }
+                }
+            }
         }
         let done = self.purge(now, dry_run, &mut report).await;
         report.go_on(done, "purging")?;

@@ -24,7 +24,7 @@ pub async fn to_key(
     piece: u64,
 ) -> Result<Stored> {
     if size.get() <= piece {
-        return parts.copy(source, key, about).await;
+        return parts.copy(source, size, key, about).await;
     }
     for begun in parts.multipart_of(key).await? {
         parts.abort(key, &begun.id).await?;

@@ -187,8 +187,14 @@ impl<H: Hook> Parts for Hooked<H> {
         self.hook.around(Call::CopyPart, copied).await
     }
 
-    async fn copy(&self, source: &StoreKey, key: &StoreKey, about: &About) -> Result<Stored> {
-        let copied = self.parts().copy(source, key, about);
+    async fn copy(
+        &self,
+        source: &StoreKey,
+        size: Length,
+        key: &StoreKey,
+        about: &About,
+    ) -> Result<Stored> {
+        let copied = self.parts().copy(source, size, key, about);
         self.hook.around(Call::Copy, copied).await
     }
 
@@ -222,6 +228,10 @@ impl<H: Hook> Parts for Hooked<H> {
     ) -> Result<Vec<FoundMultipart>> {
         let listed = self.parts().multipart_uploads(after, limit);
         self.hook.around(Call::MultipartUploads, listed).await
+    }
+
+    async fn remove_probes(&self, before: Timestamp) -> Result<u64> {
+        self.parts().remove_probes(before).await
     }
 }
 

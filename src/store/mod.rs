@@ -246,10 +246,16 @@ pub trait Parts: Send + Sync {
         source_range: Option<ByteRange>,
     ) -> Result<PartReceipt>;
 
-    /// Copies a whole object of at most [`MAX_PART_BYTES`](crate::model::plan::MAX_PART_BYTES) to another key, on the store's
-    /// side, with what goes with it now. `Taken` if something is there already, where the store looks; so look before, too.
-    /// `NotFound` if there is no such source. Repeatable.
-    async fn copy(&self, source: &StoreKey, key: &StoreKey, about: &About) -> Result<Stored>;
+    /// Copies a whole object of `size` bytes, at most [`MAX_PART_BYTES`](crate::model::plan::MAX_PART_BYTES), to another key, on
+    /// the store's side, with what goes with it now. `Taken` if something is there already, where the store looks; so look
+    /// before, too. `NotFound` if there is no such source. Repeatable.
+    async fn copy(
+        &self,
+        source: &StoreKey,
+        size: Length,
+        key: &StoreKey,
+        about: &About,
+    ) -> Result<Stored>;
 
     /// Puts the parts together, in the order given. `NotFound` if the multipart upload is gone: then look at the object. When
     /// it fails, what was put stays.
@@ -274,4 +280,8 @@ pub trait Parts: Send + Sync {
         after: Option<&FoundMultipart>,
         limit: u32,
     ) -> Result<Vec<FoundMultipart>>;
+
+    /// Removes what finding out what the store can do has left where it was disturbed, if it was begun before that time. Returns
+    /// how many multipart uploads that were. Repeatable.
+    async fn remove_probes(&self, before: Timestamp) -> Result<u64>;
 }

@@ -445,17 +445,21 @@ async fn an_object_is_read_as_it_was_signed_and_only_in_time() {
 
 #[tokio::test]
 async fn a_copy_never_replaces_where_the_store_looks() {
+    const TEXT_SIZE: Length = Length(TEXT.len() as u64);
     for ground in grounds(|_| ()).await {
         let store = &ground.store;
         let [source, target] = [key(), key()];
-        let missing = store.copy(&source, &target, &about()).await;
+        let missing = store.copy(&source, TEXT_SIZE, &target, &about()).await;
         assert!(matches!(missing, Err(StoreError::NotFound)), "{missing:?}");
         store.put(&source, memory(TEXT), &about()).await.unwrap();
         let mine = About {
             upload: UploadId::from_bytes([8; 16]),
             content_type: Some("image/png".into()),
         };
-        let copied = store.copy(&source, &target, &mine).await.unwrap();
+        let copied = store
+            .copy(&source, TEXT_SIZE, &target, &mine)
+            .await
+            .unwrap();
         let found = store.head(&target).await.unwrap().unwrap();
         assert_eq!(found.etag, copied.etag);
         assert_eq!(found.size, Length(TEXT.len() as u64));
@@ -463,7 +467,7 @@ async fn a_copy_never_replaces_where_the_store_looks() {
 
         let other = memory("another");
         store.put(&source, other, &about()).await.unwrap();
-        let again = store.copy(&source, &target, &mine).await;
+        let again = store.copy(&source, TEXT_SIZE, &target, &mine).await;
         let Some(server) = &ground.server else {
             // A real store replaces it or not.
             assert!(matches!(again, Ok(_) | Err(StoreError::Taken)), "{again:?}");
@@ -481,7 +485,10 @@ async fn a_copy_never_replaces_where_the_store_looks() {
             ignores_conditions: true,
             ..Quirks::default()
         });
-        store.copy(&source, &target, &mine).await.unwrap();
+        store
+            .copy(&source, TEXT_SIZE, &target, &mine)
+            .await
+            .unwrap();
         let stored = server.backend().bytes(target.as_str());
         assert_eq!(stored.unwrap(), b"another");
     }

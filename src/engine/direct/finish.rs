@@ -2,7 +2,8 @@
 //!
 //! What came through the server for a cell with a URL is put from the tail now, and stays there until the upload is completed.
 //! Everything is put together by the receipts' tags, so a part that was replaced shows: one of ours is put again, and one of its
-//! client's counts as it is now, because the object has yet to be known by what it is.
+//! client's counts as it is now, because the object has yet to be known by what it is. One that nobody else could put has another
+//! tag than it was answered with, as behind a proxy that changes them: it is taken by its own, and the object is read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use super::super::live::{Change, Live};
 use super::super::{EngineError, Inner, Result, Verify};
 use super::PAGE;
 use crate::model::digest::Digests;
+use crate::model::plan::MAX_PARTS;
 use crate::model::upload::StoreUploadId;
 use crate::model::{Cell, Digest, DigestAlgorithm, Length, PartNumber, PartReceipt, Plan, Upload};
 use crate::store::direct::FoundPart;
@@ -91,10 +93,14 @@ impl Inner {
         receipts: &mut [PartReceipt],
     ) -> Result<bool> {
         // Of an adopted grid the client has named the tags: it completes with these or not at all.
-        if live.state().snapshot.direct.is_empty() || live.plan == Plan::Adopted {
+        if live.plan == Plan::Adopted {
             return Ok(false);
         }
-        let found = self.all_parts(live).await?;
+        let found = if live.state().snapshot.direct.is_empty() {
+            self.listed_parts(live).await?
+        } else {
+            self.all_parts(live).await?
+        };
         let mut renewed = false;
         for receipt in receipts {
             let number = receipt.number;
@@ -134,9 +140,28 @@ impl Inner {
                 };
                 live.commit(self, change).await?;
                 renewed = true;
+            } else if part.size.get() == receipt.range.len() {
+                // It is not recorded: whoever goes on with this after a crash has to find out again that the object is to be read.
+                tracing::warn!(upload = %live.id, part = %number, "the store answered with another tag than it keeps; what it keeps is put together, and read");
+                receipt.etag.clone_from(&part.etag);
+                live.state().retagged = true;
+                renewed = true;
             }
         }
         Ok(renewed)
+    }
+
+    /// The parts that the store lists, of an upload that nobody else puts parts into; none where it does not find the upload. What
+    /// that means is found out by looking for the object.
+    async fn listed_parts(&self, live: &Live) -> Result<BTreeMap<PartNumber, FoundPart>> {
+        let (Some(direct), Some(upload)) = (self.store.direct(), live.store_upload_id()) else {
+            return Ok(BTreeMap::new());
+        };
+        let key = live.store_key();
+        match direct.parts_of(&key, &upload, None, MAX_PARTS).await {
+            Err(StoreError::NotFound) => Ok(BTreeMap::new()),
+            found => Ok(found?.into_iter().map(|part| (part.number, part)).collect()),
+        }
     }
 
     /// All parts that the store has.

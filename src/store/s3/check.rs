@@ -14,7 +14,7 @@ use super::error::Failure;
 use super::requests::{Place, Sum, Sums};
 use crate::model::plan::MIN_PART_BYTES;
 use crate::model::upload::{PartChecksum, StoreUploadId};
-use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey, UploadId};
+use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey, Timestamp, UploadId};
 use crate::store::check::{Finding, Outcome};
 use crate::store::{About, MadeOf, Parts, Payload, Result, Store, StoreError};
 
@@ -75,6 +75,23 @@ impl Probe for S3Store {
 }
 
 impl S3Store {
+    /// Removes what probes have left. One that is under way writes its object again before it looks, and its multipart upload is
+    /// too young.
+    pub(super) async fn sweep_probes(&self, before: Timestamp) -> Result<u64> {
+        let key: StoreKey = PROBE_KEY
+            .parse()
+            .expect("letters and hyphens are a safe key");
+        let mut aborted = 0;
+        for left in self.list_of(&key).await? {
+            if left.initiated.is_some_and(|at| at < before) {
+                self.abort(&key, &left.id).await?;
+                aborted += 1;
+            }
+        }
+        self.delete(&key).await?;
+        Ok(aborted)
+    }
+
     /// Whether a part without a checksum, in an upload that was begun with CRC-64/NVME, is taken and makes an object.
     ///
     /// An error if it cannot be found out now.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_config::BehaviorVersion;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition};
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
@@ -13,9 +13,6 @@ use aws_sdk_s3::config::{
 };
 
 use super::checksum::ChecksumMode;
-
-/// Uploads are given this much longer for each byte: nobody should fail at 256 KiB/s.
-const SLOWEST_BYTES_PER_SEC: u64 = 256 * 1024;
 
 /// Which bucket, and how it is talked to.
 #[derive(Clone)]
@@ -46,6 +43,10 @@ pub struct S3Config {
     pub connect_timeout: Duration,
     /// How often a call is tried, the first time included.
     pub max_attempts: u32,
+    /// The longest that is waited before a call is tried for the second time; it doubles from then on.
+    pub first_backoff: Duration,
+    /// Whoever moves bodies at this rate is given the time for it.
+    pub slowest_bytes_per_sec: u64,
 }
 
 /// Encryption on the store's side.
@@ -79,6 +80,8 @@ impl Default for S3Config {
             attempt_timeout: Duration::from_mins(1),
             connect_timeout: Duration::from_secs(5),
             max_attempts: 4,
+            first_backoff: Duration::from_secs(1),
+            slowest_bytes_per_sec: 256 * 1024,
         }
     }
 }
@@ -96,9 +99,9 @@ impl fmt::Debug for S3Config {
 }
 
 impl S3Config {
-    /// How long one attempt to send that many bytes may take.
+    /// How long one attempt to move that many bytes may take.
     pub(super) fn attempt_timeout_for(&self, bytes: u64) -> Duration {
-        self.attempt_timeout + Duration::from_secs(bytes / SLOWEST_BYTES_PER_SEC)
+        self.attempt_timeout + Duration::from_secs(bytes / self.slowest_bytes_per_sec.max(1))
     }
 
     /// The timeouts of a call that sends that many bytes, or that the store works on for that much longer.
@@ -139,8 +142,14 @@ pub(super) async fn build(config: &S3Config) -> Client {
         builder = builder.region(region.region().cloned());
     }
     if let Some(endpoint) = &config.endpoint {
-        builder = builder.endpoint_url(endpoint);
+        // How much is retried is limited in all, which is of one server and not of all that this process talks to.
+        builder = builder
+            .endpoint_url(endpoint)
+            .retry_partition(RetryPartition::new(endpoint.clone()));
     }
+    let retries = RetryConfig::standard()
+        .with_max_attempts(config.max_attempts.max(1))
+        .with_initial_backoff(config.first_backoff);
     Client::from_conf(
         builder
             .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
@@ -150,7 +159,7 @@ pub(super) async fn build(config: &S3Config) -> Client {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             // It cuts stores that are merely slow.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .retry_config(RetryConfig::standard().with_max_attempts(config.max_attempts.max(1)))
+            .retry_config(retries)
             .timeout_config(config.timeouts(config.attempt_timeout))
             .build(),
     )

@@ -7,7 +7,7 @@ use super::check::{TEXT, large_payload, payload};
 use super::error::Failure;
 use super::requests::wire_number;
 use super::{S3Store, UPLOAD_META, store_error, unquoted};
-use crate::model::plan::{MAX_PART_BYTES, MIN_PART_BYTES};
+use crate::model::plan::MIN_PART_BYTES;
 use crate::model::upload::StoreUploadId;
 use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey};
 use crate::store::check::{Finding, Outcome};
@@ -72,14 +72,15 @@ impl S3Store {
     pub(super) async fn copy_whole(
         &self,
         source: &StoreKey,
+        size: Length,
         key: &StoreKey,
         about: &About,
     ) -> Result<Stored> {
-        let mut copied = self.copy_once(source, key, about, true).await;
+        let mut copied = self.copy_once(source, size, key, about, true).await;
         if let Err(failure) = &copied
             && failure.is_about_an_option()
         {
-            copied = self.copy_once(source, key, about, false).await;
+            copied = self.copy_once(source, size, key, about, false).await;
         }
         let etag = copied.map_err(Failure::into_store_error)?;
         if etag.is_empty() {
@@ -94,6 +95,7 @@ impl S3Store {
     async fn copy_once(
         &self,
         source: &StoreKey,
+        size: Length,
         key: &StoreKey,
         about: &About,
         only_if_new: bool,
@@ -112,8 +114,8 @@ impl S3Store {
             .set_server_side_encryption(sse)
             .set_ssekms_key_id(kms_key)
             .customize()
-            // The store moves as many bytes as if they were put, and nobody knows here how many.
-            .config_override(self.timeouts(self.config.attempt_timeout_for(MAX_PART_BYTES)))
+            // The store moves as many bytes as if they were put.
+            .config_override(self.timeouts(self.config.attempt_timeout_for(size.get())))
             .send()
             .await
             .map_err(|error| Failure::of(&error))?;

@@ -32,7 +32,7 @@ use super::{
     Store, StoreError, Stored,
 };
 use crate::model::upload::{PartChecksum, StoreUploadId};
-use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey};
+use crate::model::{ByteRange, Length, PartNumber, PartReceipt, StoreKey, Timestamp};
 
 pub use checksum::ChecksumMode;
 pub use client::{S3Config, Sse};
@@ -249,8 +249,14 @@ impl Parts for S3Store {
             .await
     }
 
-    async fn copy(&self, source: &StoreKey, key: &StoreKey, about: &About) -> Result<Stored> {
-        self.copy_whole(source, key, about).await
+    async fn copy(
+        &self,
+        source: &StoreKey,
+        size: Length,
+        key: &StoreKey,
+        about: &About,
+    ) -> Result<Stored> {
+        self.copy_whole(source, size, key, about).await
     }
 
     async fn finish(
@@ -310,5 +316,9 @@ impl Parts for S3Store {
         limit: u32,
     ) -> Result<Vec<FoundMultipart>> {
         self.list(after, limit).await
+    }
+
+    async fn remove_probes(&self, before: Timestamp) -> Result<u64> {
+        self.sweep_probes(before).await
     }
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
+use tokio::time::Instant;
 
 use super::error::Failure;
-use super::{S3Store, UPLOAD_META, unquoted};
+use super::{S3Config, S3Store, UPLOAD_META, unquoted};
 use crate::model::{ByteRange, Length, StoreKey};
 use crate::store::{ByteStream, Found, Result, StoreError};
 
@@ -79,22 +80,31 @@ impl S3Store {
                 "the object is shorter than the range asked for, or ranges are ignored".into(),
             ));
         }
-        Ok(bounded(got.body, self.config.attempt_timeout))
+        Ok(bounded(got.body, self.config.clone()))
     }
 }
 
-/// The body's bytes; a pause longer than `stall` ends it with an error.
-fn bounded(body: aws_sdk_s3::primitives::ByteStream, stall: Duration) -> ByteStream {
-    stream::unfold(Some(body), move |body| async move {
-        let mut body = body?;
-        let next = tokio::time::timeout(stall, body.next()).await;
+/// The body's bytes. A store that is waited for longer than it may take for what it has given so far ends it with an error; how
+/// long its reader takes does not count.
+fn bounded(body: aws_sdk_s3::primitives::ByteStream, config: S3Config) -> ByteStream {
+    let given = 0_u64;
+    let begin = Some((body, given, Duration::ZERO));
+    stream::unfold((begin, config), |(state, config)| async move {
+        let (mut body, given, waited) = state?;
+        let since = Instant::now();
+        let most = config.attempt_timeout_for(given).saturating_sub(waited);
+        let next = tokio::time::timeout(most, body.next()).await;
+        let waited = waited + since.elapsed();
         let error = match next {
             Ok(None) => return None,
-            Ok(Some(Ok(bytes))) => return Some((Ok(bytes), Some(body))),
+            Ok(Some(Ok(bytes))) => {
+                let given = given + bytes.len() as u64;
+                return Some((Ok(bytes), (Some((body, given, waited)), config)));
+            }
             Ok(Some(Err(error))) => error.into(),
             Err(elapsed) => elapsed.into(),
         };
-        Some((Err(StoreError::Unavailable(error)), None))
+        Some((Err(StoreError::Unavailable(error)), (None, config)))
     })
     .boxed()
 }
