@@ -8,6 +8,7 @@ pub(crate) mod rig;
 pub(crate) mod s3;
 pub(crate) mod s3_backend;
 pub(crate) mod s3_control;
+pub(crate) mod s3_drip;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod tokens;

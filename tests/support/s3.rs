@@ -19,6 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::s3_backend::Backend;
 pub(crate) use super::s3_control::{Call, Control, Fault, Op, Quirks, When};
+use super::s3_drip::{Dripping, Drips};
 
 /// The bucket that is there.
 pub(crate) const BUCKET: &str = "test-bucket";
@@ -130,9 +131,14 @@ async fn accept(listener: TcpListener, service: S3Service, control: Control) {
         let service = service.clone();
         let control = control.clone();
         connections.spawn(async move {
-            let handler = hyper::service::service_fn(move |request| {
-                answer(request, service.clone(), control.clone())
-            });
+            let dripping = Dripping::default();
+            let handler = {
+                let dripping = dripping.clone();
+                hyper::service::service_fn(move |request| {
+                    answer(request, service.clone(), control.clone(), dripping.clone())
+                })
+            };
+            let socket = Drips::over(socket, dripping);
             // A connection that is cut is what some tests ask for.
             let _ = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -151,6 +157,7 @@ async fn answer(
     request: http::Request<hyper::body::Incoming>,
     service: S3Service,
     control: Control,
+    dripping: Dripping,
 ) -> Result<HttpResponse, Cut> {
     let (head, mut body) = request.into_parts();
     let mut released = control.watch();
@@ -177,9 +184,21 @@ async fn answer(
         Some(Fault::Slow(delay)) => tokio::time::sleep(*delay).await,
         _ => {}
     }
+    let is_silent = fault == Some(Fault::Silence);
+    let body = if is_silent {
+        Body::from(body.collect().await.map_err(|_| Cut)?.to_bytes())
+    } else {
+        Body::from(body)
+    };
+    let request = http::Request::from_parts(head, body);
+    let mut silence = released.clone();
     // On its own: a client that hangs up does not undo what it asked for.
-    let request = http::Request::from_parts(head, Body::from(body));
-    let done = tokio::spawn(async move { service.call(request).await });
+    let done = tokio::spawn(async move {
+        if is_silent {
+            let _ = silence.changed().await;
+        }
+        service.call(request).await
+    });
     let mut response = done.await.map_err(|_| Cut)?.map_err(|_| Cut)?;
     match fault {
         Some(Fault::StatusAfter(status, code)) => Ok(error_response(status, code)),
@@ -188,13 +207,60 @@ async fn answer(
             let _ = released.changed().await;
             Ok(response)
         }
-        Some(Fault::WrongEtag) => {
-            let wrong = http::HeaderValue::from_static("\"00000000000000000000000000000000\"");
-            response.headers_mut().insert(http::header::ETAG, wrong);
+        Some(Fault::Drip) => {
+            dripping.begin(released);
             Ok(response)
+        }
+        Some(Fault::WrongEtag) => {
+            if response.headers().contains_key(http::header::ETAG) {
+                let wrong = http::HeaderValue::from_str(&format!("\"{WRONG_ETAG}\""));
+                let wrong = wrong.expect("letters");
+                response.headers_mut().insert(http::header::ETAG, wrong);
+            }
+            rewritten(response, |xml| replaced(xml, "ETag", WRONG_ETAG)).await
+        }
+        Some(Fault::StaleList) => {
+            rewritten(response, |xml| without(&without(xml, "Upload"), "Part")).await
         }
         _ => Ok(response),
     }
+}
+
+/// A tag that nothing has.
+const WRONG_ETAG: &str = "00000000000000000000000000000000";
+
+/// The answer with its XML changed, if it has any.
+async fn rewritten(
+    response: HttpResponse,
+    change: impl FnOnce(&str) -> String,
+) -> Result<HttpResponse, Cut> {
+    let is_xml = response.headers().get(http::header::CONTENT_TYPE);
+    if is_xml.is_none_or(|kind| kind != "application/xml") {
+        return Ok(response);
+    }
+    let (mut head, body) = response.into_parts();
+    let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
+    let body = change(std::str::from_utf8(&body).expect("XML"));
+    head.headers.remove(http::header::CONTENT_LENGTH);
+    Ok(HttpResponse::from_parts(head, Body::from(body)))
+}
+
+/// The text with what is in these elements replaced.
+fn replaced(xml: &str, element: &str, by: &str) -> String {
+    let (begin, end) = (format!("<{element}>"), format!("</{element}>"));
+    let mut pieces = xml.split(&begin);
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let rest = piece.split_once(&end).map_or("", |(_, rest)| rest);
+        text.extend([&begin, by, &end, rest]);
+    }
+    text
+}
+
+/// The text without these elements.
+fn without(xml: &str, element: &str) -> String {
+    let (begin, end) = (format!("<{element}>"), format!("</{element}>"));
+    replaced(xml, element, "").replace(&(begin + &end), "")
 }
 
 fn call_of(head: &http::request::Parts) -> Call {

@@ -92,8 +92,14 @@ pub(crate) enum Fault {
     HangAfter,
     /// The call is carried out later.
     Slow(Duration),
-    /// The answer has another tag than what is stored.
+    /// Nothing is said until [`Control::release`]; then the call is carried out, also if its client has gone by then.
+    Silence,
+    /// The call is carried out, and its answer comes byte by byte, until [`Control::release`].
+    Drip,
+    /// The answer has other tags than what is stored.
     WrongEtag,
+    /// The answer lists nothing.
+    StaleList,
 }
 
 /// Which calls a fault strikes.
