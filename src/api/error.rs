@@ -271,7 +271,8 @@ impl Problem {
         self.member("part_numbers", numbers)
     }
 
-    fn close(self) -> Self {
+    /// The connection is closed with it.
+    pub(super) fn close(self) -> Self {
         self.header(CONNECTION, HeaderValue::from_static("close"))
     }
 

@@ -8,7 +8,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
-use http::header::HOST;
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use http_body::Body as _;
 use tokio::time::Instant;
@@ -57,7 +57,10 @@ pub async fn observe(request: Request, next: Next) -> Response {
 /// Inside of what lets pages read an answer: refuses heads that are too large or name no one host, and answers if a handler
 /// panics.
 pub async fn guard(State(limits): State<HeadLimits>, request: Request, next: Next) -> Response {
-    if let Some(problem) = too_large(&request, limits).or_else(|| wrong_host(&request)) {
+    let problem = too_large(&request, limits)
+        .or_else(|| wrong_host(&request))
+        .or_else(|| wrong_coding(&request));
+    if let Some(problem) = problem {
         return problem.into_response();
     }
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
@@ -71,6 +74,22 @@ fn wrong_host(request: &Request) -> Option<Problem> {
     let hosts = request.headers().get_all(HOST).iter().count();
     let wrong = hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11);
     wrong.then(|| Problem::bad_request("a request has to have one Host"))
+}
+
+/// RFC 9112, section 6.1: a body is in chunks once or not at all. Whoever stands in front may see another end of it than we do, so
+/// that nothing after it is taken for a request.
+fn wrong_coding(request: &Request) -> Option<Problem> {
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    let wrong = match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(only), None) => !is_chunked(only),
+        (Some(_), Some(_)) => true,
+    };
+    wrong.then(|| {
+        Problem::bad_request("the only Transfer-Encoding that a request may have is chunked, once")
+            .close()
+    })
 }
 
 /// A request's line in the log, and its place in the metrics.

@@ -13,6 +13,7 @@ mod cut;
 mod direct;
 mod drain;
 mod harness;
+mod hostile;
 mod kill;
 mod objects;
 mod random;
