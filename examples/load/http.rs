@@ -1,4 +1,4 @@
-//! Just enough HTTP/1.1: heads as strings, bodies as slices, answers with a Content-Length.
+//! Just enough HTTP/1.1: heads as strings, bodies as slices, answers with a Content-Length or in chunks.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -73,6 +73,8 @@ pub(crate) struct Connection {
     target: Target,
     stream: Option<TcpStream>,
     read: Vec<u8>,
+    /// Whether the answer that is awaited has no body, whatever its head says.
+    bodiless: bool,
 }
 
 impl Connection {
@@ -81,6 +83,7 @@ impl Connection {
             target: target.clone(),
             stream: None,
             read: Vec::new(),
+            bodiless: false,
         }
     }
 
@@ -88,6 +91,13 @@ impl Connection {
     pub(crate) fn cut(&mut self) {
         self.stream = None;
         self.read.clear();
+    }
+
+    /// Leaves the connection open and unused, as a network does that is lost without a word: the next request opens another.
+    /// What is returned keeps it open.
+    pub(crate) fn leave(&mut self) -> Option<TcpStream> {
+        self.read.clear();
+        self.stream.take()
     }
 
     /// Sends a head with `length` bytes of body announced. `headers` are whole lines, each with its line end.
@@ -98,6 +108,7 @@ impl Connection {
         headers: &str,
         length: u64,
     ) -> io::Result<()> {
+        self.bodiless = method == "HEAD";
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Length: {length}\r\n\r\n",
             self.target.host
@@ -143,28 +154,57 @@ impl Connection {
 
     async fn read_answer(&mut self) -> io::Result<Answer> {
         loop {
-            let end = self.fill_until_head_ends().await?;
-            let (mut answer, length) = parse(&self.read[..end])?;
+            let end = self.fill_until(b"\r\n\r\n").await?;
+            let (mut answer, body) = parse(&self.read[..end])?;
             self.read.drain(..end);
             if (100..200).contains(&answer.status) {
                 continue;
             }
-            if length > LARGEST_ANSWER {
-                return Err(io::Error::other("an answer of more than 4 MiB"));
-            }
-            while self.read.len() < length {
-                self.fill().await?;
-            }
-            answer.body = self.read.drain(..length).collect();
+            answer.body = match body {
+                _ if self.bodiless || matches!(answer.status, 204 | 304) => Vec::new(),
+                Body::Bytes(length) => self.take(length).await?,
+                Body::Chunks => self.chunks().await?,
+            };
             return Ok(answer);
         }
     }
 
-    /// Reads until the buffer holds a whole head; returns its length.
-    async fn fill_until_head_ends(&mut self) -> io::Result<usize> {
+    async fn take(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        if length > LARGEST_ANSWER {
+            return Err(io::Error::other("an answer of more than 4 MiB"));
+        }
+        while self.read.len() < length {
+            self.fill().await?;
+        }
+        Ok(self.read.drain(..length).collect())
+    }
+
+    async fn chunks(&mut self) -> io::Result<Vec<u8>> {
+        let mut body = Vec::new();
         loop {
-            if let Some(at) = self.read.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-                return Ok(at + 4);
+            let end = self.fill_until(b"\r\n").await?;
+            let line: Vec<u8> = self.read.drain(..end).collect();
+            let line = std::str::from_utf8(&line).map_err(io::Error::other)?;
+            let digits = line.split(';').next().unwrap_or_default().trim();
+            let length = usize::from_str_radix(digits, 16).map_err(io::Error::other)?;
+            body.extend(self.take(length).await?);
+            if body.len() > LARGEST_ANSWER {
+                return Err(io::Error::other("an answer of more than 4 MiB"));
+            }
+            // The end of the chunk; after the last one, the end of the trailers, of which these servers have none.
+            self.take(2).await?;
+            if length == 0 {
+                return Ok(body);
+            }
+        }
+    }
+
+    /// Reads until the buffer holds `end`; returns the length with it.
+    async fn fill_until(&mut self, end: &[u8]) -> io::Result<usize> {
+        loop {
+            let at = self.read.windows(end.len()).position(|bytes| bytes == end);
+            if let Some(at) = at {
+                return Ok(at + end.len());
             }
             if self.read.len() > LARGEST_ANSWER {
                 return Err(io::Error::other("a head without end"));
@@ -182,8 +222,14 @@ impl Connection {
     }
 }
 
-/// The head's answer, and how long its body is.
-fn parse(head: &[u8]) -> io::Result<(Answer, usize)> {
+/// How an answer's body comes.
+enum Body {
+    Bytes(usize),
+    Chunks,
+}
+
+/// The head's answer, and how its body comes.
+fn parse(head: &[u8]) -> io::Result<(Answer, Body)> {
     let text = std::str::from_utf8(head).map_err(io::Error::other)?;
     let mut lines = text.split("\r\n");
     let status = lines
@@ -195,24 +241,32 @@ fn parse(head: &[u8]) -> io::Result<(Answer, usize)> {
         status,
         ..Answer::default()
     };
-    let mut length = 0;
+    let mut body = Body::Bytes(0);
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         let value = value.trim();
         if name.eq_ignore_ascii_case("content-length") {
-            length = value.parse().map_err(io::Error::other)?;
+            body = Body::Bytes(value.parse().map_err(io::Error::other)?);
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err(io::Error::other("an answer without Content-Length"));
+            body = Body::Chunks;
         } else if name.eq_ignore_ascii_case("connection") {
             answer.close = value.eq_ignore_ascii_case("close");
         } else if name.eq_ignore_ascii_case("retry-after") {
             answer.retry_after = value.parse().ok();
         } else if name.eq_ignore_ascii_case("location") {
-            answer.location = Some(value.to_owned());
+            answer.location = Some(path(value).to_owned());
         } else if name.eq_ignore_ascii_case("upload-offset") {
             answer.offset = value.parse().ok();
         } else if name.eq_ignore_ascii_case("etag") {
             answer.etag = Some(value.trim_matches('"').to_owned());
         }
     }
-    Ok((answer, length))
+    Ok((answer, body))
+}
+
+/// The path of a URL that may be one already.
+fn path(url: &str) -> &str {
+    let Some((_, rest)) = url.split_once("://") else {
+        return url;
+    };
+    rest.find('/').map_or("/", |at| &rest[at..])
 }

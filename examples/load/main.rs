@@ -1,4 +1,4 @@
-//! A load generator for the native API that costs less than the server does.
+//! A load generator for jumar, and for other servers of tus, that costs less than they do.
 //!
 //! Speaks HTTP/1.1 by hand over plain TCP: heads are short strings, bodies are slices of one shared buffer of random
 //! bytes that are never copied, answers are read only as far as they are needed. Talks to loopback only, and stops by
@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use content::Content;
 use options::Options;
 use process::Usage;
-use report::{Report, Stats};
+use report::{Kind, Report, Stats};
 use upload::Worker;
 
 /// What all workers share.
@@ -40,7 +40,10 @@ struct Load {
     next: AtomicU64,
     /// The paths of the uploads that are to be put together, by their numbers.
     parts: Mutex<BTreeMap<u64, String>>,
+    started: Instant,
     deadline: Instant,
+    /// After how many chunks each mark is made.
+    mark_every: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -84,7 +87,9 @@ async fn run(options: Options) -> Result<bool, String> {
         stats: Stats::default(),
         parts: Mutex::default(),
         next: AtomicU64::new(0),
+        started: Instant::now(),
         deadline: Instant::now() + Duration::from_secs(options.seconds),
+        mark_every: options.mark_every(),
         target,
         options,
     });
@@ -104,8 +109,12 @@ async fn run(options: Options) -> Result<bool, String> {
                     if number >= load.options.uploads || Instant::now() >= load.deadline {
                         break;
                     }
+                    let began = Instant::now();
                     match worker.upload(number).await {
-                        Ok(()) => load.stats.finished(),
+                        Ok(()) => {
+                            load.stats.took(Kind::Upload, began.elapsed());
+                            load.stats.finished();
+                        }
                         Err(error) => load.stats.failed(number, &error),
                     }
                 }

@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
     clippy::struct_excessive_bools,
     reason = "each is a flag of the command line"
 )]
-#[command(about = "Loads a jumar server on this machine")]
+#[command(about = "Loads a jumar server, or another server of tus, on this machine")]
 pub(crate) struct Options {
     /// The server; loopback only.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
@@ -52,6 +52,15 @@ pub(crate) struct Options {
     /// The probability that a chunk's connection is cut at a random byte; it then goes on from the status.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) cut: f64,
+    /// A cut connection is left open and silent, as when a network is lost, and the client comes back on another one.
+    #[arg(long)]
+    pub(crate) hang: bool,
+    /// Declare the SHA-256 at creation, so that the server verifies it (native; costs CPU here, before the upload begins).
+    #[arg(long)]
+    pub(crate) declare: bool,
+    /// Note the time and the server's CPU so many times, evenly over the chunks.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) marks: u64,
     /// Compare the SHA-256 that the server answers with our own (costs CPU here).
     #[arg(long)]
     pub(crate) verify: bool,
@@ -91,12 +100,24 @@ impl Options {
         self.base.as_deref().unwrap_or(default)
     }
 
+    /// How many chunks there are from mark to mark.
+    pub(crate) fn mark_every(&self) -> Option<u64> {
+        let chunks = match self.chunk {
+            0 => 1,
+            step => self.size.div_ceil(step),
+        };
+        (self.uploads * chunks)
+            .checked_div(self.marks)
+            .filter(|every| *every > 0)
+    }
+
     /// What does not go together, if anything.
     pub(crate) fn conflict(&self) -> Option<&'static str> {
         let in_order = self.parallel <= 1 && !self.shuffle;
         match self.protocol {
             Protocol::Tus if !in_order => Some("tus goes with neither --parallel nor --shuffle"),
             Protocol::Tus if self.direct => Some("--direct goes with --protocol native"),
+            Protocol::Tus if self.declare => Some("--declare goes with --protocol native"),
             _ if self.proxied > 0 && !self.direct => Some("--proxied goes with --direct"),
             Protocol::Native if self.concat => Some("--concat goes with --protocol tus"),
             _ => None,

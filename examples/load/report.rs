@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::Load;
 use crate::process::Usage;
 
 /// Latencies kept of each kind; later ones are not looked at.
@@ -17,9 +18,15 @@ const SHOWN: u64 = 5;
 /// A kind of request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
+    /// A whole upload, from its creation to its end.
+    Upload,
     Create,
     Chunk,
+    /// From a chunk's last byte to its answer.
+    Answer,
     Status,
+    /// From a cut to the answer that says where to go on, refusals and waiting included.
+    Resume,
     Complete,
     /// Asking for URLs.
     Urls,
@@ -30,10 +37,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 10] = [
+        Self::Upload,
         Self::Create,
         Self::Chunk,
+        Self::Answer,
         Self::Status,
+        Self::Resume,
         Self::Complete,
         Self::Urls,
         Self::Part,
@@ -42,9 +52,12 @@ impl Kind {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Upload => "upload",
             Self::Create => "create",
             Self::Chunk => "chunk",
+            Self::Answer => "answer",
             Self::Status => "status",
+            Self::Resume => "resume",
             Self::Complete => "complete",
             Self::Urls => "urls",
             Self::Part => "part",
@@ -66,7 +79,16 @@ pub(crate) struct Stats {
     sent_twice: AtomicU64,
     repeated: AtomicU64,
     cuts: AtomicU64,
-    latencies: [Mutex<Vec<Duration>>; 7],
+    latencies: [Mutex<Vec<Duration>>; 10],
+    chunks: AtomicU64,
+    marks: Mutex<Vec<Mark>>,
+}
+
+/// How far it got, on the way.
+struct Mark {
+    chunks: u64,
+    seconds: f64,
+    server: Usage,
 }
 
 impl Stats {
@@ -112,6 +134,25 @@ impl Stats {
         self.cuts.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A chunk was taken. Every so many, what the server has used is noted.
+    pub(crate) fn chunk_taken(&self, load: &Load) {
+        let chunks = self.chunks.fetch_add(1, Ordering::Relaxed) + 1;
+        let (Some(every), Some(pid)) = (load.mark_every, load.options.pid) else {
+            return;
+        };
+        if chunks.is_multiple_of(every)
+            && let Ok(server) = Usage::of(pid)
+        {
+            let seconds = load.started.elapsed().as_secs_f64();
+            let mut marks = self.marks.lock().expect("nobody panics with it");
+            marks.push(Mark {
+                chunks,
+                seconds,
+                server,
+            });
+        }
+    }
+
     pub(crate) fn took(&self, kind: Kind, duration: Duration) {
         let mut samples = self.latencies[kind as usize]
             .lock()
@@ -119,6 +160,17 @@ impl Stats {
         if samples.len() < SAMPLES {
             samples.push(duration);
         }
+    }
+}
+
+impl Mark {
+    fn json(&self) -> Value {
+        json!({
+            "chunks": self.chunks,
+            "seconds": self.seconds,
+            "cpu_seconds": self.server.cpu_seconds,
+            "rss_kib": self.server.rss_kib,
+        })
     }
 }
 
@@ -145,6 +197,7 @@ pub(crate) struct Report {
     repeated: u64,
     cuts: u64,
     latencies: Vec<Latency>,
+    marks: Vec<Mark>,
     own: Usage,
     server: Option<Usage>,
 }
@@ -179,6 +232,7 @@ impl Report {
             repeated: get(&stats.repeated),
             cuts: get(&stats.cuts),
             latencies,
+            marks: std::mem::take(&mut *stats.marks.lock().expect("nobody panics with it")),
             own,
             server,
         }
@@ -214,6 +268,7 @@ impl Report {
             "requests_repeated": self.repeated,
             "cuts": self.cuts,
             "latency": latencies,
+            "marks": self.marks.iter().map(Mark::json).collect::<Vec<_>>(),
             "own": self.usage(&self.own),
             "server": self.server.as_ref().map(|usage| self.usage(usage)),
         })

@@ -58,7 +58,18 @@ impl<'a> Worker<'a> {
             let content = load.content.clone();
             tokio::task::spawn_blocking(move || content.sha256(number..number + 1, size))
         });
-        let session = self.create(number).await?;
+        let declared = if load.options.declare {
+            let content = load.content.clone();
+            let own = move || content.sha256(number..number + 1, size);
+            Some(
+                tokio::task::spawn_blocking(own)
+                    .await
+                    .map_err(io::Error::other)?,
+            )
+        } else {
+            None
+        };
+        let session = self.create(number, declared).await?;
         if load.options.direct {
             direct::upload(load, &mut self.connections, &session).await?;
         } else {
@@ -143,13 +154,18 @@ impl<'a> Worker<'a> {
         self.compare(told, own).await
     }
 
-    async fn create(&mut self, number: u64) -> io::Result<Session> {
+    async fn create(&mut self, number: u64, declared: Option<String>) -> io::Result<Session> {
         let load = self.load;
         let size = load.options.size;
         let (headers, body) = match load.options.protocol {
             Protocol::Native => (
                 "Content-Type: application/json\r\n".to_owned(),
-                format!(r#"{{"filename":"load-{number}.bin","length":{size}}}"#),
+                match declared {
+                    Some(hex) => format!(
+                        r#"{{"filename":"load-{number}.bin","length":{size},"digest":{{"sha-256":"{hex}"}}}}"#
+                    ),
+                    None => format!(r#"{{"filename":"load-{number}.bin","length":{size}}}"#),
+                },
             ),
             Protocol::Tus => {
                 let concat = if load.options.concat {
@@ -273,9 +289,19 @@ async fn drain(
         let Some(chunk) = next else { return Ok(()) };
         if dice.hits(load.options.cut) {
             let sent = cut_within(load, connection, session, &chunk, &mut dice).await?;
-            for rest in missing(load, connection, session, &chunk, sent).await? {
+            let hung = if load.options.hang {
+                connection.leave()
+            } else {
+                None
+            };
+            connection.cut();
+            let began = Instant::now();
+            let rests = missing(load, connection, session, &chunk, sent).await?;
+            load.stats.took(Kind::Resume, began.elapsed());
+            for rest in rests {
                 send(load, connection, session, rest).await?;
             }
+            drop(hung);
         } else {
             send(load, connection, session, chunk).await?;
         }
@@ -293,18 +319,24 @@ pub(crate) async fn send(
     let mut attempts = 0;
     while let Some(range) = waiting.pop() {
         let began = Instant::now();
+        let mut ended = began;
         let outcome = async {
             head(load, connection, session, &range).await?;
             let all = range.end - range.start;
             // A server that refuses early may close while we send: its answer still counts.
             let sent = stream(load, connection, session, range.start, all).await;
+            ended = Instant::now();
             match connection.answer().await {
                 Ok(answer) => Ok(answer),
                 Err(error) => Err(sent.err().unwrap_or(error)),
             }
         };
         match outcome.await {
-            Ok(answer) if answer.status == 204 => load.stats.took(Kind::Chunk, began.elapsed()),
+            Ok(answer) if answer.status == 204 => {
+                load.stats.took(Kind::Chunk, began.elapsed());
+                load.stats.took(Kind::Answer, ended.elapsed());
+                load.stats.chunk_taken(load);
+            }
             other => {
                 attempts += 1;
                 load.stats.repeated();
@@ -324,7 +356,7 @@ pub(crate) async fn send(
     Ok(())
 }
 
-/// Sends a range's head and a random part of its body, then cuts the connection. Returns how much was sent.
+/// Sends a range's head and a random part of its body, for its connection to be cut then. Returns how much was sent.
 async fn cut_within(
     load: &Load,
     connection: &mut Connection,
@@ -336,7 +368,6 @@ async fn cut_within(
     let sent = dice.below(range.end - range.start);
     // An error here is a cut as well.
     let _ = stream(load, connection, session, range.start, sent).await;
-    connection.cut();
     load.stats.cut();
     Ok(sent)
 }
