@@ -16,8 +16,8 @@ use crate::http::{Answer, Connection};
 use crate::options::Protocol;
 use crate::report::Kind;
 
-/// How often a request is repeated before the upload counts as failed.
-const ATTEMPTS: u32 = 50;
+/// How long a request is repeated before the upload counts as failed: longer than any server waits for its own locks.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How much goes into one write where nothing limits it.
 const STRETCH: u64 = 1 << 20;
 /// How often a second a limited connection sends.
@@ -316,7 +316,7 @@ pub(crate) async fn send(
     range: Range<u64>,
 ) -> io::Result<()> {
     let mut waiting = vec![range];
-    let mut attempts = 0;
+    let first = Instant::now();
     while let Some(range) = waiting.pop() {
         let began = Instant::now();
         let mut ended = began;
@@ -338,14 +338,14 @@ pub(crate) async fn send(
                 load.stats.chunk_taken(load);
             }
             other => {
-                attempts += 1;
+                let spent = first.elapsed() >= PATIENCE;
                 load.stats.repeated();
                 connection.cut();
                 match &other {
-                    Ok(answer) if fatal(answer) || attempts >= ATTEMPTS => {
+                    Ok(answer) if fatal(answer) || spent => {
                         return Err(refused("a chunk", answer));
                     }
-                    Err(error) if attempts >= ATTEMPTS => return Err(error.kind().into()),
+                    Err(error) if spent => return Err(error.kind().into()),
                     Ok(answer) => wait(answer).await,
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 }
@@ -499,28 +499,28 @@ pub(crate) struct Call<'a> {
     pub(crate) body: &'a [u8],
 }
 
-/// Makes a call until it succeeds, a bounded number of times.
+/// Makes a call until it succeeds, for a bounded time.
 pub(crate) async fn repeat(
     load: &Load,
     connection: &mut Connection,
     call: &Call<'_>,
 ) -> io::Result<Answer> {
-    let mut attempts = 0;
+    let first = Instant::now();
     loop {
         let began = Instant::now();
         let outcome = connection
             .call(call.method, call.path, call.headers, call.body)
             .await;
-        attempts += 1;
+        let spent = first.elapsed() >= PATIENCE;
         match outcome {
             Ok(answer) if (200..300).contains(&answer.status) => {
                 load.stats.took(call.kind, began.elapsed());
                 return Ok(answer);
             }
-            Ok(answer) if fatal(&answer) || attempts >= ATTEMPTS => {
+            Ok(answer) if fatal(&answer) || spent => {
                 return Err(refused(call.kind.name(), &answer));
             }
-            Err(error) if attempts >= ATTEMPTS => return Err(error),
+            Err(error) if spent => return Err(error),
             Ok(answer) => wait(&answer).await,
             Err(_) => {
                 connection.cut();
