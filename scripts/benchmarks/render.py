@@ -154,6 +154,7 @@ def about(results):
     rows = []
     for name, server in raw["servers"].items():
         rows.append([name, server.get("version", "missing"), server.get("about", server.get("missing", "")[:200])])
+    busy = max((run["load_cpu_s"] / run["seconds"] for run in raw["runs"] if run.get("load_cpu_s")), default=0)
     return [
         *quick,
         f"{machine['date']}, {machine['threads']} hardware threads of {machine['cpu']} ({sha}), {machine['memory_gib']} GiB, "
@@ -161,7 +162,8 @@ def about(results):
         "Every server gets the same bytes from the same client (`examples/load --protocol tus`). Each run has a fresh server and an empty folder; "
         "servers take turns within each round, in another order each time, after a small round that is thrown away. Figures are the median, and the least and the most in brackets. "
         "CPU is user and system time of the server, memory what was resident at most (`VmHWM`), what is written to disk is `write_bytes` of `/proc`. "
-        "p50 and p99 are of whole uploads, from creation to the last answer.",
+        "p50 and p99 are of whole uploads, from creation to the last answer. "
+        f"The client has one thread, and was at most {busy:.0%} busy.",
         table(["server", "version", "how it is set up"], rows),
     ]
 
