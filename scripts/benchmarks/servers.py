@@ -184,13 +184,13 @@ class Rustus:
         return f"{RUSTUS}, the newest on crates.io"
 
     def about(self):
-        return "defaults, log at `ERROR`. Syncs nothing on disk, and stores nothing in S3 in this version. No SHA-256 of files"
+        return "defaults, log at `ERROR`, bodies of up to 4 GiB (256 KiB by default). Syncs nothing on disk, and stores nothing in S3 in this version. No SHA-256 of files"
 
     def start(self, folder, s3=None):
         data = folder / "data"
         data.mkdir(parents=True, exist_ok=True)
         command = [PEERS / "rustus/bin/rustus", "--host", "127.0.0.1", "--port", PORT, "--log-level", "ERROR"]
-        command += ["--data-dir", data, "--info-dir", data]
+        command += ["--data-dir", data, "--info-dir", data, "--max-body-size", 4 << 30]
         return Process(command, folder, environment(), "/files/")
 
 
