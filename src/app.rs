@@ -31,7 +31,7 @@ use crate::catalog::Catalog;
 use crate::catalog::sqlite::{OpenError, SqliteCatalog, Synchronous, migrate};
 use crate::clock::Clock;
 use crate::config::{self, Checksum, Config, Sse, StoreKind};
-use crate::engine::{Durability, Engine, Settings, Space};
+use crate::engine::{Durability, Engine, Pace, Settings, Space};
 use crate::model::caller::{InvalidMediaType, InvalidName, MediaTypes};
 use crate::model::{KeyTemplate, Length, SpaceName};
 use crate::store::fs::FsStore;
@@ -120,6 +120,7 @@ pub struct Builder {
     clock: Clock,
     inherited: Inherited,
     jobs: bool,
+    pace: Pace,
 }
 
 impl Builder {
@@ -151,6 +152,13 @@ impl Builder {
         self
     }
 
+    /// With a pace of one's own for the tasks of the byte path.
+    #[must_use]
+    pub fn pace(mut self, pace: Pace) -> Self {
+        self.pace = pace;
+        self
+    }
+
     /// Nothing runs by the clock: neither pruning nor recovering.
     #[must_use]
     pub fn without_jobs(mut self) -> Self {
@@ -160,7 +168,10 @@ impl Builder {
 
     /// Opens everything and starts the engine.
     pub async fn build(self) -> Result<App, AppError> {
-        let settings = engine_settings(&self.config)?;
+        let settings = Settings {
+            pace: self.pace,
+            ..engine_settings(&self.config)?
+        };
         let metrics = Metrics::install()?;
         let catalog = match self.catalog {
             Some(catalog) => catalog,
@@ -200,6 +211,7 @@ impl App {
             clock: Clock::system(),
             inherited: Inherited::default(),
             jobs: true,
+            pace: Pace::default(),
         }
     }
 
@@ -219,6 +231,11 @@ impl App {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// The routes of the main listener, for who brings requests without one. Has to be called inside a tokio runtime.
+    pub async fn routes(&self) -> Result<axum::Router, AppError> {
+        running::routes(self, crate::api::admin::Health::new(self.engine.clone())).await
     }
 
     /// Listens, and starts the jobs. Has to be called inside a tokio runtime.
@@ -352,5 +369,6 @@ fn engine_settings(config: &Config) -> Result<Settings, AppError> {
         serve: config.objects.serve,
         body_stall: Duration::from_secs(config.server.body_stall_secs),
         orphan_grace: Duration::from_secs(config.prune.orphan_grace_secs),
+        pace: Pace::default(),
     })
 }

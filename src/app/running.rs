@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -88,8 +89,8 @@ impl Running {
 
 pub(super) async fn start(mut app: App) -> Result<Running, AppError> {
     let config = &app.config;
-    let door = door(&app).await?;
-    let links = links(&app).await?;
+    let health = Health::new(app.engine.clone());
+    let routes = routes(&app, health.clone()).await?;
     let (tls, reload) = open_tls(config).await?.unzip();
     let main = app.inherited.tcp_or(config.server.listen).await?;
     let admin = listen(config.server.admin_listen).await?;
@@ -115,7 +116,7 @@ pub(super) async fn start(mut app: App) -> Result<Running, AppError> {
     };
     let drain = CancellationToken::new();
     let engine = app.engine.clone();
-    let task = tokio::spawn(run(app, door, links, sockets, jobs, drain.clone()));
+    let task = tokio::spawn(run(app, routes, health, sockets, jobs, drain.clone()));
     Ok(Running {
         address,
         admin_address,
@@ -193,61 +194,14 @@ async fn door(app: &App) -> Result<Door, AppError> {
 
 async fn run(
     app: App,
-    door: Door,
-    links: ContentLinks,
+    routes: Router,
+    health: Health,
     sockets: Sockets,
     jobs: Option<Jobs>,
     drain: CancellationToken,
 ) {
     let server = &app.config.server;
     let limits = limits(&app.config);
-    let health = Health::new(app.engine.clone());
-    let gate = Gate::new(app.engine.clone(), links);
-    let native = Native {
-        gate: gate.clone(),
-        settings: native_settings(&app.config),
-    };
-    let tus = Tus {
-        gate: gate.clone(),
-        settings: tus_settings(&app.config),
-    };
-    let ietf = Ietf {
-        gate: gate.clone(),
-        clock: app.clock.clone(),
-        settings: ietf_settings(&app.config),
-    };
-    let s3 = S3 {
-        gate: gate.clone(),
-        settings: s3_settings(&app.config),
-    };
-    let objects = Objects {
-        gate: gate.clone(),
-        settings: objects_settings(&app.config),
-    };
-    let oversee = Oversee {
-        gate: gate.clone(),
-        clock: app.clock.clone(),
-        base: app.config.api.admin.clone(),
-    };
-    let protocols = Protocols {
-        native,
-        tus,
-        ietf,
-        s3,
-        objects,
-        oversee,
-        quota: app.config.api.quota.clone(),
-    };
-    let origins = all_origins(&app.config);
-    let rates = rate_settings(&app.config, door.required);
-    let routes = router::main(
-        protocols,
-        door,
-        &rates,
-        health.clone(),
-        origins,
-        limits.head,
-    );
     let admin_routes = router::admin(health.clone(), app.metrics.clone(), limits.head);
 
     // Answers until everything else has ended.
@@ -296,6 +250,52 @@ async fn run(
         jobs.stop().await;
     }
     tracing::info!("stopped");
+}
+
+/// The routes of the main listener.
+pub(super) async fn routes(app: &App, health: Health) -> Result<Router, AppError> {
+    let door = door(app).await?;
+    let links = links(app).await?;
+    let gate = Gate::new(app.engine.clone(), links);
+    let native = Native {
+        gate: gate.clone(),
+        settings: native_settings(&app.config),
+    };
+    let tus = Tus {
+        gate: gate.clone(),
+        settings: tus_settings(&app.config),
+    };
+    let ietf = Ietf {
+        gate: gate.clone(),
+        clock: app.clock.clone(),
+        settings: ietf_settings(&app.config),
+    };
+    let s3 = S3 {
+        gate: gate.clone(),
+        settings: s3_settings(&app.config),
+    };
+    let objects = Objects {
+        gate: gate.clone(),
+        settings: objects_settings(&app.config),
+    };
+    let oversee = Oversee {
+        gate: gate.clone(),
+        clock: app.clock.clone(),
+        base: app.config.api.admin.clone(),
+    };
+    let protocols = Protocols {
+        native,
+        tus,
+        ietf,
+        s3,
+        objects,
+        oversee,
+        quota: app.config.api.quota.clone(),
+    };
+    let origins = all_origins(&app.config);
+    let rates = rate_settings(&app.config, door.required);
+    let head = limits(&app.config).head;
+    Ok(router::main(protocols, door, &rates, health, origins, head))
 }
 
 async fn upkeep(metrics: Metrics) {

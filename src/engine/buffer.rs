@@ -20,8 +20,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const LANDING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A frame from the network of at least this size is kept as it came. A smaller one pins more memory than it fills, so such
-/// ones are copied together into buffers of this size.
+/// ones are copied together into buffers of this size; of a small budget a buffer takes only a part, in bytes no less than a page.
 const BUFFER_BYTES: usize = 64 * 1024;
+const BUFFER_PART: usize = 16;
+const PAGE_BYTES: usize = 4 * 1024;
 /// At most this part of the budget is kept in buffers that nobody uses.
 const SPARE_PART: usize = 4;
 
@@ -32,6 +34,7 @@ pub(super) struct Budget(Arc<Shared>);
 struct Shared {
     semaphore: Arc<Semaphore>,
     total: usize,
+    buffer_bytes: usize,
     /// Cells that are on their way to the store from memory.
     flying: AtomicUsize,
     holders: Mutex<BTreeMap<u64, Arc<Notify>>>,
@@ -76,6 +79,7 @@ impl Budget {
         Self(Arc::new(Shared {
             semaphore: Arc::new(Semaphore::new(total)),
             total,
+            buffer_bytes: (total / BUFFER_PART).clamp(PAGE_BYTES, BUFFER_BYTES),
             flying: AtomicUsize::new(0),
             holders: Mutex::default(),
             next_holder: AtomicU64::new(0),
@@ -203,7 +207,8 @@ impl Buffer {
     fn new(budget: &Budget) -> Self {
         let spare = budget.spare().pop();
         let memory = spare.unwrap_or_else(|| {
-            MmapMut::map_anon(BUFFER_BYTES).expect("there is memory for what the budget allows")
+            MmapMut::map_anon(budget.0.buffer_bytes)
+                .expect("there is memory for what the budget allows")
         });
         Self {
             memory: Some(memory),
@@ -213,7 +218,7 @@ impl Buffer {
     }
 
     fn room(&self) -> usize {
-        BUFFER_BYTES - self.len
+        self.budget.0.buffer_bytes - self.len
     }
 
     fn push(&mut self, bytes: &[u8]) {
@@ -236,7 +241,7 @@ impl AsRef<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut spare = self.budget.spare();
-        if spare.len() < self.budget.0.total / SPARE_PART / BUFFER_BYTES {
+        if spare.len() < self.budget.0.total / SPARE_PART / self.budget.0.buffer_bytes {
             spare.extend(self.memory.take());
         }
     }
@@ -258,7 +263,8 @@ impl Gather {
 
     /// How much the bytes would need beyond what is held; `None`: they fit.
     pub(super) fn needs(&self, bytes: &Bytes) -> Option<usize> {
-        if bytes.len() >= BUFFER_BYTES {
+        let buffer_bytes = self.budget.0.buffer_bytes;
+        if bytes.len() >= buffer_bytes {
             // The network layer reads into buffers of powers of two; a frame this large nearly fills its own.
             return Some(bytes.len().next_power_of_two());
         }
@@ -266,12 +272,12 @@ impl Gather {
             .buffer
             .as_ref()
             .is_some_and(|(buffer, _)| buffer.room() >= bytes.len());
-        (!fits).then_some(BUFFER_BYTES)
+        (!fits).then_some(buffer_bytes)
     }
 
     /// Adds bytes, with the grant that [`needs`](Self::needs) asked for. Frames that are full come out, in order.
     pub(super) fn push(&mut self, bytes: Bytes, grant: Option<Arc<Grant>>, out: &mut Vec<Frame>) {
-        if bytes.len() >= BUFFER_BYTES {
+        if bytes.len() >= self.budget.0.buffer_bytes {
             self.flush(out);
             out.extend(grant.map(|grant| Frame { bytes, grant }));
             return;

@@ -16,6 +16,7 @@ use super::live::Live;
 use super::{EngineError, Inner, Result};
 use crate::catalog::Source;
 use crate::model::compose::{self, Piece};
+use crate::model::plan::MIN_PART_BYTES;
 use crate::model::upload::{FailureReason, StoreUploadId};
 use crate::model::{Length, Offset, PartReceipt, Plan, StoreKey};
 use crate::store::{self, MadeOf, Parts, Payload, Put, Shape, StoreError};
@@ -70,7 +71,12 @@ impl Inner {
     ) -> Result<()> {
         let sizes: Vec<Length> = sources.iter().map(|source| source.size).collect();
         let equal = if parts.equal_parts() {
-            match Plan::for_parts(self.settings.chunk_size_bytes, Some(length), true) {
+            match Plan::for_parts(
+                self.settings.chunk_size_bytes,
+                MIN_PART_BYTES,
+                Some(length),
+                true,
+            ) {
                 Plan::Equal { cell } => Some(cell),
                 Plan::OneCell | Plan::Growing { .. } | Plan::Adopted => None,
             }

@@ -32,6 +32,7 @@ impl Inner {
             Shape::InPlace(_) => Plan::OneCell,
             Shape::Parts(parts) => Plan::for_parts(
                 self.settings.chunk_size_bytes,
+                parts.min_part_bytes(),
                 create.length,
                 parts.equal_parts(),
             ),

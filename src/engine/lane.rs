@@ -3,7 +3,9 @@
 //! A lane takes frames in order through a short queue and works on what is queued in one go on the blocking pool, so
 //! batches grow with the speed of the client and an idle writer costs nothing. A full queue stops the receiver.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
@@ -18,6 +20,31 @@ const QUEUE_FRAMES: usize = 16;
 const HASH_INLINE_BYTES: u64 = 16 * 1024;
 /// Under `durability = "power"` at most this much waits for the disk, so that a sync never takes long.
 const SYNC_EVERY_BYTES: u64 = 32 * 1024 * 1024;
+
+/// What stands before each piece of a lane's work: nothing, but in a test that wants hashing, writing and committing to come in
+/// another order. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Pace(Option<Arc<dyn Fn() -> Duration + Send + Sync>>);
+
+impl Pace {
+    /// Waits as long as `next` says.
+    #[must_use]
+    pub fn of(next: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(next)))
+    }
+
+    async fn wait(&self) {
+        if let Some(next) = &self.0 {
+            tokio::time::sleep(next()).await;
+        }
+    }
+}
+
+impl fmt::Debug for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pace(…)")
+    }
+}
 
 /// Hashes frames in order.
 pub(super) struct HashLane {
@@ -34,11 +61,12 @@ pub(super) type Mark = oneshot::Receiver<Hasher>;
 
 impl HashLane {
     /// Goes on from `hasher`.
-    pub(super) fn start(mut hasher: Hasher) -> Self {
+    pub(super) fn start(mut hasher: Hasher, pace: Pace) -> Self {
         let (queue, mut items) = mpsc::channel(QUEUE_FRAMES);
         tokio::spawn(async move {
             let mut batch = Vec::new();
             while items.recv_many(&mut batch, QUEUE_FRAMES).await > 0 {
+                pace.wait().await;
                 let work = std::mem::take(&mut batch);
                 let bytes: u64 = work.iter().map(HashItem::len).sum();
                 let hash = move || {
@@ -109,7 +137,7 @@ enum WriteItem {
 
 impl WriteLane {
     /// With `sync`, what a flush answers for is synced to the disk.
-    pub(super) fn start(sync: bool) -> Self {
+    pub(super) fn start(sync: bool, pace: Pace) -> Self {
         let (queue, mut items) = mpsc::channel(QUEUE_FRAMES);
         tokio::spawn(async move {
             let mut state = WriteState {
@@ -121,6 +149,7 @@ impl WriteLane {
             };
             let mut batch = Vec::new();
             while items.recv_many(&mut batch, QUEUE_FRAMES).await > 0 {
+                pace.wait().await;
                 let work = std::mem::take(&mut batch);
                 let write = move || {
                     state.work(work);

@@ -65,6 +65,7 @@ pub use crate::catalog::{Filter, SpaceUsage};
 pub use crate::store::direct::{AnswerWith, FoundPart, SignedRequest};
 pub use direct::{PartUrls, SignedPart};
 pub use error::{BodyError, Conflict, EngineError};
+pub use lane::Pace;
 pub use oversee::LastPrune;
 pub use settings::{Durability, Readers, Serve, Settings, Space, Verify};
 
@@ -644,6 +645,13 @@ impl Engine {
     /// Whether the server can do its work.
     pub async fn ready(&self) -> Readiness {
         self.inner.ready().await
+    }
+
+    /// How many bytes of the memory budget are taken just now.
+    #[must_use]
+    pub fn memory_used_bytes(&self) -> u64 {
+        let budget = &self.inner.budget;
+        budget.total_bytes() - budget.free_bytes()
     }
 
     /// How many uploads are open, from the catalog.

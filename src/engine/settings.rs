@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::lane::Pace;
 use crate::model::caller::MediaTypes;
 use crate::model::{KeyTemplate, Length, Limits, SpaceName};
 
@@ -126,6 +127,8 @@ pub struct Settings {
     pub body_stall: Duration,
     /// `prune.orphan_grace_secs`
     pub orphan_grace: Duration,
+    /// Not for users: what tests put before the work of a writer's tasks.
+    pub pace: Pace,
 }
 
 impl Settings {

@@ -60,22 +60,24 @@ pub enum Plan {
 impl Plan {
     /// The plan for a store of parts.
     ///
-    /// `cell` is the wanted size in bytes; it is raised to what S3 takes, and so far that 10,000 parts hold `length`.
+    /// `cell` is the wanted size in bytes; it is raised to `least`, the smallest that the store takes, and so far that 10,000
+    /// parts hold `length`.
     /// With `equal_parts` an upload of unknown length gets equal cells too, and can be no longer than
     /// [`max_length`](Self::max_length) says.
     #[must_use]
-    pub fn for_parts(cell: u64, length: Option<Length>, equal_parts: bool) -> Self {
-        let cell = cell.clamp(MIN_PART_BYTES, MAX_PART_BYTES);
+    pub fn for_parts(cell: u64, least: u64, length: Option<Length>, equal_parts: bool) -> Self {
+        let cell = cell.clamp(least, MAX_PART_BYTES);
         match length {
-            Some(length) => {
+            Some(length) if length.get() > cell * u64::from(MAX_PARTS) => {
                 let needed = length
                     .get()
                     .div_ceil(u64::from(MAX_PARTS))
                     .next_multiple_of(MIB);
                 Self::Equal {
-                    cell: cell.max(needed).min(MAX_PART_BYTES),
+                    cell: needed.min(MAX_PART_BYTES),
                 }
             }
+            Some(_) => Self::Equal { cell },
             None if equal_parts => Self::Equal { cell },
             None => Self::Growing { base: cell },
         }
@@ -193,7 +195,7 @@ impl FromStr for Plan {
         let size = size
             .parse()
             .ok()
-            .filter(|size| (MIN_PART_BYTES..=MAX_PART_BYTES).contains(size))
+            .filter(|size| (1..=MAX_PART_BYTES).contains(size))
             .ok_or_else(unknown)?;
         match kind {
             "equal" => Ok(Self::Equal { cell: size }),
@@ -215,7 +217,9 @@ mod tests {
             any::<bool>(),
             prop::option::of(1_u64..48 << 40),
         )
-            .prop_map(|(cell, equal, length)| Plan::for_parts(cell, length.map(Length), equal))
+            .prop_map(|(cell, equal, length)| {
+                Plan::for_parts(cell, MIN_PART_BYTES, length.map(Length), equal)
+            })
     }
 
     proptest! {
@@ -243,7 +247,7 @@ mod tests {
         #[test]
         fn a_known_length_fits(cell in 1_u64..64 * MIB, length in 1_u64..48 << 40, equal in any::<bool>()) {
             let length = Length(length);
-            let plan = Plan::for_parts(cell, Some(length), equal);
+            let plan = Plan::for_parts(cell, MIN_PART_BYTES, Some(length), equal);
             prop_assert!(plan.max_length() >= length);
             let last = plan.cell_at(length.get() - 1, Some(length)).expect("the last byte has a cell");
             prop_assert_eq!(last.range.end(), length.get());
@@ -258,7 +262,7 @@ mod tests {
 
     #[test]
     fn unknown_lengths_reach_terabytes_from_small_cells() {
-        let plan = Plan::for_parts(8 * MIB, None, false);
+        let plan = Plan::for_parts(8 * MIB, MIN_PART_BYTES, None, false);
         assert!(plan.max_length().get() > 5 << 40);
         assert_eq!(
             plan.cell(PartNumber(1_001), None)

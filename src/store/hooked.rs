@@ -149,6 +149,10 @@ impl<H: Hook> Parts for Hooked<H> {
         self.parts().equal_parts()
     }
 
+    fn min_part_bytes(&self) -> u64 {
+        self.parts().min_part_bytes()
+    }
+
     async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Put> {
         let put = self.parts().put(key, payload, about);
         self.hook.around(Call::Put, put).await

@@ -27,6 +27,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
+use crate::model::plan::MIN_PART_BYTES;
 use crate::model::upload::{PartChecksum, StoreUploadId};
 use crate::model::{
     ByteRange, Length, Offset, PartNumber, PartReceipt, StoreKey, Timestamp, UploadId,
@@ -204,6 +205,11 @@ pub trait InPlace: Send + Sync {
 pub trait Parts: Send + Sync {
     /// The size that all parts but the last have to share, if the store insists on equal parts.
     fn equal_parts(&self) -> bool;
+
+    /// The smallest part that it takes, but for the last one of an upload, in bytes.
+    fn min_part_bytes(&self) -> u64 {
+        MIN_PART_BYTES
+    }
 
     /// Puts a whole object, which may be empty. Repeatable: the same bytes replace themselves.
     async fn put(&self, key: &StoreKey, payload: Payload, about: &About) -> Result<Put>;

@@ -100,6 +100,7 @@ impl Ground {
             serve: Serve::Proxy,
             body_stall: Duration::from_secs(5),
             orphan_grace: Duration::from_mins(10),
+            pace: jumar::engine::Pace::default(),
         }
     }
 

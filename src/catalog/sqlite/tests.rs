@@ -338,7 +338,7 @@ async fn an_event_tells_what_became_of_the_upload() {
 async fn what_cannot_be_read_is_corrupt() {
     for (table, column, value) in [
         ("upload_sessions", "state", "'resting'"),
-        ("upload_sessions", "plan", "'equal:7'"),
+        ("upload_sessions", "plan", "'equal:0'"),
         ("upload_sessions", "protocol", "'gopher'"),
         ("upload_sessions", "length", "-1"),
         ("upload_sessions", "epoch", "-1"),
@@ -374,7 +374,7 @@ async fn what_cannot_be_read_is_corrupt() {
 async fn one_that_cannot_be_read_stands_in_nobodys_way() {
     for spoilt in [
         "metadata = '[]'",
-        "plan = 'equal:7'",
+        "plan = 'equal:0'",
         "protocol = 'gopher'",
         "store_key = '../up'",
         "length = -1",

@@ -107,7 +107,7 @@ impl Writer {
         state.hash_owner = Some(HashOwner::Writer(self.lease.number));
         drop(state);
         self.whole_hash = Some(WholeHash {
-            lane: HashLane::start(hasher),
+            lane: HashLane::start(hasher, self.engine.settings.pace.clone()),
             next,
         });
     }

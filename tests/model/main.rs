@@ -1,0 +1,133 @@
+//! Random sequences of what clients, the network, the store and the machine do, held against a model of a page.
+//!
+//! `case.rs` has what can happen, `model.rs` what has to hold, `run.rs` brings the two together. Everything runs on simulated
+//! time and without sockets, so that a sequence takes milliseconds. docs/testing.md says how to run it, and how to read what it
+//! says when it fails.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "everything here is a test, also what is no test function"
+)]
+
+mod bucket;
+mod case;
+mod catalog;
+mod client;
+mod ground;
+mod model;
+mod run;
+mod weather;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use proptest::strategy::{Strategy as _, ValueTree as _};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use case::Case;
+use run::Failure;
+use weather::Schedule;
+
+/// How many sequences are run unless it is said (`JUMAR_MODEL_SEQUENCES`).
+const SEQUENCES: u64 = 2000;
+/// How often a sequence is run before it counts as one that does not fail, while the failing one is made smaller: threads
+/// make the outcome a matter of luck now and then.
+const TRIES: u64 = 3;
+/// How long a failing sequence is made smaller.
+const SHRINK_FOR: Duration = Duration::from_secs(90);
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} has to be a number")),
+    )
+}
+
+/// The sequence of a seed.
+fn drawn(seed: u64) -> impl proptest::strategy::ValueTree<Value = Case> {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), random);
+    case::case()
+        .new_tree(&mut runner)
+        .expect("nothing is rejected")
+}
+
+/// Runs a sequence under each schedule.
+fn attempt(case: &Case, seed: u64) -> Result<(), (Schedule, Failure)> {
+    for schedule in Schedule::ALL {
+        run::run(case, schedule, seed).map_err(|failure| (schedule, failure))?;
+    }
+    Ok(())
+}
+
+/// The smallest failing sequence that is found, and how it fails.
+fn shrink(seed: u64, mut failed: (Schedule, Failure)) -> (Case, (Schedule, Failure)) {
+    let until = Instant::now() + SHRINK_FOR;
+    let mut tree = drawn(seed);
+    let mut smallest = tree.current();
+    let mut goes_on = tree.simplify();
+    while goes_on && Instant::now() < until {
+        let case = tree.current();
+        let again = (0..TRIES).find_map(|n| attempt(&case, seed.wrapping_add(n << 32)).err());
+        goes_on = match again {
+            Some(other) => {
+                (smallest, failed) = (case, other);
+                tree.simplify()
+            }
+            None => tree.complicate(),
+        };
+    }
+    (smallest, failed)
+}
+
+fn report(seed: u64, failure: (Schedule, Failure)) -> String {
+    let first = failure.1.what.clone();
+    let (case, (schedule, Failure { what, log })) = shrink(seed, failure);
+    let ops: Vec<String> = case.ops.iter().map(|op| format!("    {op:?}")).collect();
+    format!(
+        "{what}\n\nthe smallest sequence found, under {schedule:?}, on {:?}:\n{}\n\nwhat happened:\n    {}\n\n\
+         at first it was: {first}\nrun it again: JUMAR_MODEL_SEED={seed} JUMAR_MODEL_SEQUENCES=1 cargo test --test model\n",
+        case.setup,
+        ops.join("\n"),
+        log.join("\n    "),
+    )
+}
+
+#[test]
+fn never_back_exact_bytes_told_once_in_random_sequences() {
+    let random = || {
+        let id = jumar::model::UploadId::generate();
+        u64::from_le_bytes(id.as_bytes()[8..].try_into().unwrap())
+    };
+    let first = number("JUMAR_MODEL_SEED").unwrap_or_else(random);
+    let sequences = number("JUMAR_MODEL_SEQUENCES").unwrap_or(SEQUENCES);
+    println!("JUMAR_MODEL_SEED={first} JUMAR_MODEL_SEQUENCES={sequences}");
+    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+    let work = || {
+        while !failed.load(Ordering::SeqCst) {
+            let n = next.fetch_add(1, Ordering::SeqCst);
+            if n >= sequences {
+                break;
+            }
+            let seed = first.wrapping_add(n);
+            if let Err(failure) = attempt(&drawn(seed).current(), seed)
+                && !failed.swap(true, Ordering::SeqCst)
+            {
+                return Some(report(seed, failure));
+            }
+        }
+        None
+    };
+    let reports = std::thread::scope(|scope| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        let reports = workers
+            .into_iter()
+            .filter_map(|worker| worker.join().unwrap());
+        reports.collect::<Vec<_>>()
+    });
+    assert!(reports.is_empty(), "{}", reports.join("\n"));
+}
