@@ -97,10 +97,13 @@ impl Writer {
         Self {
             at: request.start.get(),
             provisional,
-            body_hash: provisional.then(|| HashLane::start(Hasher::of_body(&request.digests))),
+            body_hash: provisional.then(|| {
+                let hasher = Hasher::of_body(&request.digests);
+                HashLane::start(hasher, engine.settings.pace.clone())
+            }),
             checksummed: provisional,
             whole_hash: None,
-            writes: WriteLane::start(engine.syncs()),
+            writes: WriteLane::start(engine.syncs(), engine.settings.pace.clone()),
             gather: Gather::new(engine.budget.clone()),
             ready: Vec::new(),
             gathered_from: request.start.get(),
@@ -389,6 +392,10 @@ impl Writer {
             self.let_go(&end).await;
             Ok(())
         };
+        if !counts || saved.is_err() {
+            // A byte is its writer's until the last write of it has returned: a later one would land on the next writer's.
+            let _ = self.writes.flush().await;
+        }
         let written = Written {
             offset: self.live.offset(),
             length: self.live.length(),

@@ -142,7 +142,13 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
         prop::bool::weighted(0.8),
     )
         .prop_map(|(store, cell, roomy)| Setup { store, cell, roomy });
-    (setup, prop::collection::vec(op(), 1..24)).prop_map(|(setup, ops)| Case { setup, ops })
+    // Something has to be there for the rest to be about.
+    let begun = prop::collection::vec(create(), 1..4);
+    let ops = (begun, prop::collection::vec(op(), 3..26));
+    (setup, ops).prop_map(|(setup, (mut ops, more))| {
+        ops.extend(more);
+        Case { setup, ops }
+    })
 }
 
 fn api() -> impl Strategy<Value = Api> {
@@ -204,7 +210,7 @@ fn strike() -> impl Strategy<Value = Op> {
         Just(Fault::Late),
         Just(Fault::AnswerLate),
     ];
-    let any_call = (calls, 0_u8..4, fault).prop_map(|(call, skip, fault)| Op::Strike {
+    let any_call = (calls, 0_u8..3, fault).prop_map(|(call, skip, fault)| Op::Strike {
         struck: Struck::Store(call),
         skip,
         fault,
@@ -230,9 +236,8 @@ fn strike() -> impl Strategy<Value = Op> {
     prop_oneof![4 => any_call, 1 => gone, 3 => catalog]
 }
 
-fn op() -> impl Strategy<Value = Op> {
-    let upload = || 0_u8..3;
-    let create = (
+fn create() -> impl Strategy<Value = Op> {
+    (
         api(),
         size(),
         any::<bool>(),
@@ -247,7 +252,11 @@ fn op() -> impl Strategy<Value = Op> {
             digest,
             first,
             fate,
-        });
+        })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let upload = || 0_u8..3;
     let at = prop_oneof![3 => Just(At::Offset), 2 => size().prop_map(At::Byte)];
     let frame = prop_oneof![Just(700_u16), Just(4096), Just(10_000), 1_u16..30_000];
     let chunk = (upload(), api(), at, size(), frame, body(), fate()).prop_map(
@@ -262,7 +271,7 @@ fn op() -> impl Strategy<Value = Op> {
         },
     );
     prop_oneof![
-        4 => create,
+        2 => create(),
         16 => chunk,
         3 => (upload(), api()).prop_map(|(upload, api)| Op::Status { upload, api }),
         1 => upload().prop_map(|upload| Op::Halt { upload }),
@@ -273,7 +282,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0_u16..3000).prop_map(Op::Wait),
         1 => prop_oneof![1_u32..120, 120_u32..4000, Just(90_000_u32)].prop_map(Op::Pass),
         2 => Just(Op::Join),
-        3 => strike(),
+        6 => strike(),
         2 => (0_u8..25, any::<bool>()).prop_map(|(calls, after)| Op::Crash { calls, after }),
         1 => Just(Op::Restart),
         1 => any::<bool>().prop_map(Op::StaleLists),

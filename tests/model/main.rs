@@ -25,7 +25,7 @@ use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use case::Case;
-use run::Failure;
+use run::{Failure, Tally};
 use weather::Schedule;
 
 /// How many sequences are run unless it is said (`JUMAR_MODEL_SEQUENCES`).
@@ -56,11 +56,12 @@ fn drawn(seed: u64) -> impl proptest::strategy::ValueTree<Value = Case> {
 }
 
 /// Runs a sequence under each schedule.
-fn attempt(case: &Case, seed: u64) -> Result<(), (Schedule, Failure)> {
+fn attempt(case: &Case, seed: u64) -> Result<Tally, (Schedule, Failure)> {
+    let mut tally = Tally::default();
     for schedule in Schedule::ALL {
-        run::run(case, schedule, seed).map_err(|failure| (schedule, failure))?;
+        tally.add(run::run(case, schedule, seed).map_err(|failure| (schedule, failure))?);
     }
-    Ok(())
+    Ok(tally)
 }
 
 /// The smallest failing sequence that is found, and how it fails.
@@ -107,27 +108,49 @@ fn never_back_exact_bytes_told_once_in_random_sequences() {
     println!("JUMAR_MODEL_SEED={first} JUMAR_MODEL_SEQUENCES={sequences}");
     let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
     let work = || {
+        let mut tally = Tally::default();
         while !failed.load(Ordering::SeqCst) {
             let n = next.fetch_add(1, Ordering::SeqCst);
             if n >= sequences {
                 break;
             }
             let seed = first.wrapping_add(n);
-            if let Err(failure) = attempt(&drawn(seed).current(), seed)
-                && !failed.swap(true, Ordering::SeqCst)
-            {
-                return Some(report(seed, failure));
+            match attempt(&drawn(seed).current(), seed) {
+                Ok(more) => tally.add(more),
+                Err(failure) if !failed.swap(true, Ordering::SeqCst) => {
+                    panic!("{}", report(seed, failure));
+                }
+                Err(_) => break,
             }
         }
-        None
+        tally
     };
-    let reports = std::thread::scope(|scope| {
+    let tally = std::thread::scope(|scope| {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
-        let reports = workers
-            .into_iter()
-            .filter_map(|worker| worker.join().unwrap());
-        reports.collect::<Vec<_>>()
+        let mut tally = Tally::default();
+        for worker in workers {
+            match worker.join() {
+                Ok(more) => tally.add(more),
+                Err(report) => std::panic::resume_unwind(report),
+            }
+        }
+        tally
     });
-    assert!(reports.is_empty(), "{}", reports.join("\n"));
+    println!("{tally:?}");
+    let Tally {
+        answers,
+        completions,
+        ended,
+        faults,
+        deaths,
+    } = tally;
+    let least = sequences / 10;
+    assert!(
+        answers > sequences
+            && [completions, ended, faults, deaths]
+                .iter()
+                .all(|n| *n >= least),
+        "too little comes in the sequences: {tally:?}"
+    );
 }

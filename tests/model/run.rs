@@ -27,6 +27,9 @@ const HANGS: Duration = Duration::from_hours(6);
 /// How long what came in a body that broke off may take to count.
 const COUNTS_WITHIN: Duration = Duration::from_mins(2);
 
+/// When a client that is told again and again that there is no room ends its upload, in rounds.
+const GIVES_UP: u32 = 12;
+
 /// What is wrong, and what led to it.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -34,8 +37,28 @@ pub(crate) struct Failure {
     pub(crate) log: Vec<String>,
 }
 
+/// What came in a sequence, to see that anything did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) answers: u64,
+    pub(crate) completions: u64,
+    pub(crate) ended: u64,
+    pub(crate) faults: u64,
+    pub(crate) deaths: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.answers += other.answers;
+        self.completions += other.completions;
+        self.ended += other.ended;
+        self.faults += other.faults;
+        self.deaths += other.deaths;
+    }
+}
+
 /// Runs a sequence.
-pub(crate) fn run(case: &Case, schedule: Schedule, seed: u64) -> Result<(), Failure> {
+pub(crate) fn run(case: &Case, schedule: Schedule, seed: u64) -> Result<Tally, Failure> {
     let ground = Ground::new(case.setup);
     let world = World::default();
     let mut dice = Dice::new(seed);
@@ -50,9 +73,11 @@ pub(crate) fn run(case: &Case, schedule: Schedule, seed: u64) -> Result<(), Fail
                 end = stage.play(&mut left) => end,
             }
         });
+        world.known().tally.faults += process.weather.struck();
         match end {
             End::Crashed => {
                 world.note("the process died".to_owned());
+                world.known().tally.deaths += 1;
                 process.crash();
             }
             End::Stopped => process.stop(),
@@ -66,7 +91,13 @@ pub(crate) fn run(case: &Case, schedule: Schedule, seed: u64) -> Result<(), Fail
         process = Process::start(&ground, schedule, seed ^ (1 + dice.roll(1 << 40)));
     }
     drop(process);
-    Ok(())
+    let known = world.known();
+    let mut tally = known.tally;
+    for upload in &known.uploads {
+        tally.completions += u64::from(upload.completed);
+        tally.ended += u64::from(upload.ended);
+    }
+    Ok(tally)
 }
 
 enum End {
@@ -82,6 +113,7 @@ struct Known {
     /// Contents of uploads that nobody learned of.
     orphans: Vec<Bytes>,
     created: u64,
+    tally: Tally,
     /// What was in the outbox, also what has been pruned since.
     events: BTreeMap<i64, (String, [u8; 16])>,
     log: Vec<String>,
@@ -471,7 +503,14 @@ impl<'a> Stage<'a> {
         self.join().await;
         let count = clients.world.known().uploads.len();
         let mut open: BTreeSet<usize> = (0..count).collect();
-        for round in 0..40 {
+        for round in 0..60 {
+            if round >= GIVES_UP && round % 4 == 0 && !self.ground.setup.roomy {
+                // A spool that is full of cells that nobody can fill up frees itself only when an upload ends.
+                let first = open.first().copied().unwrap_or_default();
+                clients
+                    .abort(first, Api::Native, Fate::Heard, Op::Join)
+                    .await;
+            }
             for upload in open.clone() {
                 if self.finish(upload).await {
                     open.remove(&upload);
@@ -684,6 +723,7 @@ impl Clients {
             .note(format!("#{upload} {about} -> {}", answer.shown()));
         let verdict = {
             let mut known = self.world.known();
+            known.tally.answers += 1;
             let upload = &mut known.uploads[upload];
             upload
                 .judge(before, answer, now)

@@ -290,7 +290,7 @@ impl Weather {
         let blocker = tokio::task::spawn_blocking(move || {
             let look = Duration::from_millis(2);
             while wait.recv_timeout(look) == Err(RecvTimeoutError::Timeout)
-                && !weather.state().blown
+                && !*weather.blown.borrow()
             {}
         });
         let result = work.await;
