@@ -97,6 +97,8 @@ impl Spool {
             }
             opened => opened.map_err(io_error)?,
         };
+        // Though nothing may ever be reserved for it: whoever removes the upload has to find it.
+        self.cells().bytes.entry((id, number)).or_default();
         Ok(Arc::new(LocalFile::new(file, false)))
     }
 
@@ -112,15 +114,19 @@ impl Spool {
 
     /// Removes a cell's file and gives its room back. Repeatable.
     pub fn remove_cell(&self, id: UploadId, number: PartNumber) -> Result<()> {
-        match std::fs::remove_file(self.path(id, number)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(error)),
-            _ => {}
-        }
+        // Taken out first: one that is opened anew meanwhile is put in again.
+        let bytes = self.cells().bytes.remove(&(id, number));
+        let removed = match std::fs::remove_file(self.path(id, number)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(error)),
+            _ => Ok(()),
+        };
         let mut cells = self.cells();
-        if let Some(bytes) = cells.bytes.remove(&(id, number)) {
-            cells.used -= bytes;
+        match (bytes, &removed) {
+            (Some(bytes), Ok(())) => cells.used -= bytes,
+            (Some(bytes), Err(_)) => *cells.bytes.entry((id, number)).or_default() += bytes,
+            (None, _) => {}
         }
-        Ok(())
+        removed
     }
 
     /// Removes everything of one upload; returns how many files. Repeatable.
@@ -216,6 +222,19 @@ mod tests {
         assert_eq!(spool.remove_upload(id).unwrap(), 1);
         assert_eq!(spool.used_bytes(), 0);
         assert!(spool.reserve(id, PartNumber(2), 6, 8));
+    }
+
+    #[test]
+    fn bounded_a_file_that_there_was_no_room_for_is_removed_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path(), 10, false).unwrap();
+        let id = UploadId::generate();
+        spool.open_cell(id, ONE).unwrap();
+        assert!(!spool.reserve(id, ONE, 11, 100));
+        assert_eq!(spool.uploads(), [id]);
+        assert_eq!(spool.remove_upload(id).unwrap(), 1);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(spool.uploads(), []);
     }
 
     #[test]
