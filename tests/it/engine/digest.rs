@@ -1,10 +1,13 @@
 //! Digests: of a chunk, which counts whole or not at all, and of the whole.
 
+use std::time::Duration;
+
 use jumar::engine::{Complete, Completion, EngineError, Write, Written};
 use jumar::model::digest::Digests;
 use jumar::model::upload::{Declared, FailureReason};
 use jumar::model::{DigestAlgorithm, Length};
 use jumar::store::call::Call;
+use jumar::store::faulty::{Fault, When};
 
 use super::kit::{both, digests_of, events, faulty, is_gone, rig_with, send, until, writer};
 use crate::support::rig::{Ground, MIB, Rig, Session, body_of, cut, fed_body, noise, write};
@@ -54,6 +57,29 @@ async fn exact_bytes_a_chunk_with_a_wrong_digest_leaves_all_as_it_was() {
         put_checked(&rig, &session, &bytes, right).await.unwrap();
         rig.expect_whole(&session, &bytes).await;
     }
+}
+
+/// A refused body's last write is slow: whoever brings the right bytes next waits for it.
+#[tokio::test]
+async fn one_writer_a_refused_chunk_writes_nothing_behind_the_next_one() {
+    let (rig, faults) = faulty(Ground::fs()).await;
+    let bytes = noise(100_000, 45);
+    let session = rig.create(Some(100_000)).await;
+    faults.fail(
+        Call::WriteAt,
+        When::Next(1),
+        Fault::Delay(Duration::from_millis(300)),
+    );
+    let right = digests_of(&[DigestAlgorithm::Sha256], &bytes);
+    let wrong = noise(100_000, 46);
+    let outcome = put_checked(&rig, &session, &wrong, right).await;
+    assert!(
+        matches!(outcome, Err(EngineError::DigestMismatch { .. })),
+        "{outcome:?}"
+    );
+    rig.put(&session, 0, &bytes).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    rig.expect_whole(&session, &bytes).await;
 }
 
 #[tokio::test]
