@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, Method, Request};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Collected};
 use jumar::model::Handle;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -57,6 +57,7 @@ impl Head {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "shorter where it is called")]
     fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.fields.push((name, value.to_string()));
         self
@@ -195,7 +196,7 @@ impl Head {
         let request = request.body(body).expect("a request");
         let response = router.clone().oneshot(request).await.expect("infallible");
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.map(|all| all.to_bytes());
+        let body = body.collect().await.map(Collected::to_bytes);
         Answer {
             status: parts.status.as_u16(),
             headers: parts.headers,
@@ -232,11 +233,11 @@ impl Answer {
         let mut shown = self.status.to_string();
         for name in ["code", "state", "received", "missing"] {
             if !json[name].is_null() {
-                shown.push_str(&format!(" {}", json[name]));
+                shown = format!("{shown} {}", json[name]);
             }
         }
         if let Some(offset) = self.offset() {
-            shown.push_str(&format!(" offset {offset}"));
+            shown = format!("{shown} offset {offset}");
         }
         shown
     }
@@ -269,7 +270,7 @@ impl Sender {
     /// The body. `note` hears of each frame that the server takes, before it has it.
     pub(crate) fn body(
         &self,
-        bytes: Bytes,
+        bytes: &Bytes,
         frame: usize,
         ends: Ends,
         weather: Weather,

@@ -4,11 +4,6 @@
 //! time and without sockets, so that a sequence takes milliseconds. docs/testing.md says how to run it, and how to read what it
 //! says when it fails.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "everything here is a test, also what is no test function"
-)]
-
 mod bucket;
 mod case;
 mod catalog;
@@ -16,26 +11,21 @@ mod client;
 mod ground;
 mod model;
 mod run;
+mod shrink;
 mod weather;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use case::Case;
 use run::{Failure, Tally};
+use shrink::Shrinker;
 use weather::Schedule;
 
 /// How many sequences are run unless it is said (`JUMAR_MODEL_SEQUENCES`).
 const SEQUENCES: u64 = 2000;
-/// How often a sequence is run before it counts as one that does not fail, while the failing one is made smaller: threads
-/// make the outcome a matter of luck now and then.
-const TRIES: u64 = 3;
-/// How long a failing sequence is made smaller.
-const SHRINK_FOR: Duration = Duration::from_secs(90);
-
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(
@@ -45,14 +35,13 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// The sequence of a seed.
-fn drawn(seed: u64) -> impl proptest::strategy::ValueTree<Value = Case> {
+fn drawn(seed: u64) -> Case {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), random);
-    case::case()
-        .new_tree(&mut runner)
-        .expect("nothing is rejected")
+    let tree = case::case().new_tree(&mut runner);
+    tree.expect("nothing is rejected").current()
 }
 
 /// Runs a sequence under each schedule.
@@ -64,36 +53,23 @@ fn attempt(case: &Case, seed: u64) -> Result<Tally, (Schedule, Failure)> {
     Ok(tally)
 }
 
-/// The smallest failing sequence that is found, and how it fails.
-fn shrink(seed: u64, mut failed: (Schedule, Failure)) -> (Case, (Schedule, Failure)) {
-    let until = Instant::now() + SHRINK_FOR;
-    let mut tree = drawn(seed);
-    let mut smallest = tree.current();
-    let mut goes_on = tree.simplify();
-    while goes_on && Instant::now() < until {
-        let case = tree.current();
-        let again = (0..TRIES).find_map(|n| attempt(&case, seed.wrapping_add(n << 32)).err());
-        goes_on = match again {
-            Some(other) => {
-                (smallest, failed) = (case, other);
-                tree.simplify()
-            }
-            None => tree.complicate(),
-        };
-    }
-    (smallest, failed)
-}
-
-fn report(seed: u64, failure: (Schedule, Failure)) -> String {
-    let first = failure.1.what.clone();
-    let (case, (schedule, Failure { what, log })) = shrink(seed, failure);
-    let ops: Vec<String> = case.ops.iter().map(|op| format!("    {op:?}")).collect();
+fn report(seed: u64, case: Case, schedule: Schedule, failure: Failure) -> String {
+    let first = failure.what.clone();
+    let smallest = Shrinker::shrink(case, schedule, failure, seed);
+    let ops: Vec<String> = smallest
+        .case
+        .ops
+        .iter()
+        .map(|op| format!("    {op:?}"))
+        .collect();
     format!(
-        "{what}\n\nthe smallest sequence found, under {schedule:?}, on {:?}:\n{}\n\nwhat happened:\n    {}\n\n\
+        "{}\n\nthe smallest sequence found, under {:?}, on {:?}:\n{}\n\nwhat happened:\n    {}\n\n\
          at first it was: {first}\nrun it again: JUMAR_MODEL_SEED={seed} JUMAR_MODEL_SEQUENCES=1 cargo test --test model\n",
-        case.setup,
+        smallest.failure.what,
+        smallest.schedule,
+        smallest.case.setup,
         ops.join("\n"),
-        log.join("\n    "),
+        smallest.failure.log.join("\n    "),
     )
 }
 
@@ -115,10 +91,11 @@ fn never_back_exact_bytes_told_once_in_random_sequences() {
                 break;
             }
             let seed = first.wrapping_add(n);
-            match attempt(&drawn(seed).current(), seed) {
+            let case = drawn(seed);
+            match attempt(&case, seed) {
                 Ok(more) => tally.add(more),
-                Err(failure) if !failed.swap(true, Ordering::SeqCst) => {
-                    panic!("{}", report(seed, failure));
+                Err((schedule, failure)) if !failed.swap(true, Ordering::SeqCst) => {
+                    panic!("{}", report(seed, case, schedule, failure));
                 }
                 Err(_) => break,
             }

@@ -15,6 +15,7 @@ use crate::ground::{MAX_AGE, RETENTION, SESSION_TTL};
 pub(crate) type Verdict = Result<(), String>;
 
 /// An upload as its clients know it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Upload {
     pub(crate) handle: Handle,
     pub(crate) content: Bytes,

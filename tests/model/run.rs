@@ -259,20 +259,7 @@ impl<'a> Stage<'a> {
                     body,
                     op,
                 };
-                let sender = Sender::default();
-                let quiet = self.is_quiet();
-                let (start, struck) = (sending.chunk.start, self.process.weather.struck());
-                let takes = sender.clone();
-                self.request_with(sender, fate, move |sender| {
-                    clients.put(sending, fate, sender)
-                })
-                .await;
-                let kept = matches!(body, Body::Plain | Body::Cut(_))
-                    && matches!(fate, Fate::Heard | Fate::HangsUp(_));
-                if kept && quiet {
-                    self.keep_what_came(upload, start, start + takes.taken() as u64, struck)
-                        .await;
-                }
+                self.send(sending, fate).await;
             }
             Op::Status { upload, api } => {
                 let Some(upload) = clients.named(upload) else {
@@ -303,7 +290,7 @@ impl<'a> Stage<'a> {
                     return;
                 };
                 self.request(fate, move |_| async move {
-                    clients.abort(upload, api, fate, op).await
+                    clients.abort(upload, api, fate, op).await;
                 })
                 .await;
             }
@@ -313,22 +300,46 @@ impl<'a> Stage<'a> {
                 };
                 self.wrong_key(upload, api).await;
             }
+            op => self.turn(op).await,
+        }
+    }
+
+    /// A body goes on its way; what of it came before it broke off has to count.
+    async fn send(&self, sending: Sending, fate: Fate) {
+        let clients = self.clients.clone();
+        let (upload, body) = (sending.upload, sending.body);
+        let (start, struck) = (sending.chunk.start, self.process.weather.struck());
+        let quiet = self.is_quiet();
+        let sender = Sender::default();
+        let takes = sender.clone();
+        self.request_with(sender, fate, move |sender| {
+            clients.put(sending, fate, sender)
+        })
+        .await;
+        let kept = matches!(body, Body::Plain | Body::Cut(_))
+            && matches!(fate, Fate::Heard | Fate::HangsUp(_));
+        if kept && quiet {
+            let end = start + takes.taken() as u64;
+            self.keep_what_came(upload, start, end, struck).await;
+        }
+    }
+
+    /// What no client does.
+    async fn turn(&self, op: Op) {
+        let world = &self.clients.world;
+        match op {
             Op::Prune => {
                 let quiet = self.is_quiet();
                 self.see_events();
                 let pruned = self.process.engine.prune(false).await;
-                clients
-                    .world
-                    .note(format!("{op:?} {:?}", pruned.as_ref().ok()));
+                world.note(format!("{op:?} {:?}", pruned.as_ref().ok()));
                 if quiet && self.is_quiet() && pruned.is_err() {
-                    clients
-                        .world
-                        .hold(Err(format!("pruning failed: {pruned:?}")), "Prune");
+                    world.hold(Err(format!("pruning failed: {pruned:?}")), "Prune");
                 }
             }
             Op::Wait(millis) => sleep(Duration::from_millis(u64::from(millis))).await,
             Op::Pass(secs) => {
-                clients.world.note(format!("{op:?}"));
+                world.note(format!("{op:?}"));
                 self.pass(Duration::from_secs(u64::from(secs))).await;
             }
             Op::Join => self.join().await,
@@ -337,11 +348,11 @@ impl<'a> Stage<'a> {
                 skip,
                 fault,
             } => {
-                clients.world.note(format!("{op:?}"));
+                world.note(format!("{op:?}"));
                 self.process.weather.strike(struck, u32::from(skip), fault);
             }
             Op::Crash { calls, after } => {
-                clients.world.note(format!("{op:?}"));
+                world.note(format!("{op:?}"));
                 self.process.weather.light_fuse(u32::from(calls), after);
             }
             Op::StaleLists(stale) => {
@@ -349,7 +360,7 @@ impl<'a> Stage<'a> {
                     bucket.set_stale(stale);
                 }
             }
-            Op::Restart => {}
+            _ => {}
         }
     }
 
@@ -358,7 +369,7 @@ impl<'a> Stage<'a> {
         let simulated = time.min(Duration::from_hours(4));
         sleep(simulated).await;
         self.keep_time();
-        self.ground.clock.advance(time - simulated);
+        self.ground.clock.advance(time.saturating_sub(simulated));
         // It fails where the weather is bad, and is run again.
         let _ = self.process.engine.recover(false).await;
     }
@@ -409,9 +420,7 @@ impl<'a> Stage<'a> {
         let weather = &self.process.weather;
         while self.ground.setup.roomy && weather.is_calm() && weather.struck() == struck {
             let answer = clients.status(upload, Api::Native, "what came").await;
-            let known = clients.world.known();
-            let counts = known.uploads[upload].is_told(start, end);
-            drop(known);
+            let counts = clients.world.known().uploads[upload].is_told(start, end);
             if counts || answer.status != 200 && answer.status != 503 {
                 return;
             }
@@ -868,7 +877,7 @@ impl Clients {
         };
         let corrupt = body == Body::Corrupt;
         let note = self.noting(upload, start, corrupt);
-        let http = sender.body(chunk.bytes.clone(), frame, ends, self.weather.clone(), note);
+        let http = sender.body(&chunk.bytes, frame, ends, self.weather.clone(), note);
         let answer = head.send(&self.router, http).await;
         if fate == Fate::Unheard {
             return;
@@ -943,7 +952,7 @@ impl Clients {
             noted.push((from, to, clock.now()));
         };
         let body = sender.body(
-            content.slice(..first),
+            &content.slice(..first),
             3000,
             Ends::Whole,
             self.weather.clone(),

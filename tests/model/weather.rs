@@ -258,7 +258,7 @@ impl Weather {
             Some(fault) => Err(error(fault)),
         };
         if self.state().blown {
-            std::future::pending().await
+            return std::future::pending().await;
         }
         self.pause().await;
         result
@@ -271,14 +271,15 @@ impl Weather {
         run: impl FnOnce() -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         match self.turn(Struck::Store(call)) {
-            Turn::Never => Err(store_error(Fault::Refused)),
+            Turn::Never | Turn::Goes(Some(Fault::Refused | Fault::NotFound)) => {
+                Err(store_error(Fault::Refused))
+            }
             Turn::Last => {
                 let _ = run();
                 self.blown.send_replace(true);
                 Err(store_error(Fault::Refused))
             }
             Turn::Goes(Some(Fault::AnswerLost)) => run().and(Err(store_error(Fault::AnswerLost))),
-            Turn::Goes(Some(Fault::Refused | Fault::NotFound)) => Err(store_error(Fault::Refused)),
             Turn::Goes(_) => run(),
         }
     }
