@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::api::router::Router;
 use crate::api::tls::{self, Reload, Tls, TlsError};
 use crate::auth::AuthError;
 use crate::catalog::Catalog;
@@ -234,7 +235,7 @@ impl App {
     }
 
     /// The routes of the main listener, for who brings requests without one. Has to be called inside a tokio runtime.
-    pub async fn routes(&self) -> Result<axum::Router, AppError> {
+    pub async fn routes(&self) -> Result<Router, AppError> {
         running::routes(self, crate::api::admin::Health::new(self.engine.clone())).await
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use axum::Router;
+pub use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 
 use super::admin::{self, Health};

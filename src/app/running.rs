@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -26,7 +25,7 @@ use crate::api::native::{self, Native};
 use crate::api::objects::{self, Objects};
 use crate::api::observe::HeadLimits;
 use crate::api::oversee::Oversee;
-use crate::api::router::{self, Protocols};
+use crate::api::router::{self, Protocols, Router};
 use crate::api::s3::{self, S3};
 use crate::api::server::{self, Limits};
 use crate::api::session::Advice;
