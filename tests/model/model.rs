@@ -144,7 +144,8 @@ impl Upload {
             return Err(format!("never_back: it failed: {}", answer.json()));
         }
         if answer.json()["code"] == "upload_completed" {
-            self.complete()?;
+            // Or as good as: one that is being put together cannot be changed either.
+            self.tell(0, self.len())?;
         }
         if let Some(offset) = answer.offset() {
             self.judge_offset(before, offset)?;
