@@ -17,6 +17,7 @@
 //! | [`jobs`] | what runs by the clock |
 //! | [`telemetry`] | log and metrics |
 //! | [`clock`] | the only source of time |
+//! | [`failpoints`] | where the crash tests let the process die |
 
 pub mod api;
 pub mod app;
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod failpoints;
 pub mod jobs;
 pub mod model;
 pub mod store;

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module may use of the crate. `model` is below everything, and a module may always use itself.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("model", &[]),
     ("clock", &["model"]),
-    ("catalog", &["clock", "model"]),
-    ("store", &["clock", "model"]),
+    ("failpoints", &[]),
+    ("catalog", &["clock", "failpoints", "model"]),
+    ("store", &["clock", "failpoints", "model"]),
     ("engine", &["catalog", "store", "clock", "model"]),
     ("auth", &["catalog", "clock", "model"]),
     ("config", &["auth", "engine", "model", "jobs", "telemetry"]),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::{Result, StoreError};
+use super::{Result, StoreError, disk};
 
 /// Space is reserved this many bytes at a time, ahead of the writer.
 const RESERVE_STEP_BYTES: u64 = 64 * 1024 * 1024;
@@ -75,12 +75,7 @@ impl StagedFile for LocalFile {
     fn write_at(&self, offset: u64, frames: &[Bytes]) -> Result<()> {
         let total: u64 = frames.iter().map(|frame| frame.len() as u64).sum();
         self.reserve_up_to(offset + total);
-        let mut at = offset;
-        for frame in frames {
-            self.file.write_all_at(frame, at).map_err(io_error)?;
-            at += frame.len() as u64;
-        }
-        Ok(())
+        disk::write_all_at(&self.file, frames, offset).map_err(io_error)
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
@@ -100,7 +95,7 @@ impl StagedFile for LocalFile {
     }
 
     fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(io_error)
+        disk::sync_data(&self.file).map_err(io_error)
     }
 }
 

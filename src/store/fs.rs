@@ -14,8 +14,9 @@ use async_trait::async_trait;
 use futures_util::StreamExt as _;
 
 use super::check::{Finding, Outcome};
+use super::disk::SharedFolder;
 use super::file::{LocalFile, StagedFile, io_error};
-use super::{ByteStream, Found, InPlace, Payload, Result, Shape, Store, StoreError, Stored};
+use super::{ByteStream, Found, InPlace, Payload, Result, Shape, Store, StoreError, Stored, disk};
 use crate::model::{ByteRange, Length, Offset, StoreKey, UploadId};
 
 /// Objects in a folder of a local disk.
@@ -24,8 +25,8 @@ pub struct FsStore(Arc<Folders>);
 
 #[derive(Debug)]
 struct Folders {
-    staging: PathBuf,
-    objects: PathBuf,
+    staging: SharedFolder,
+    objects: SharedFolder,
     power: bool,
 }
 
@@ -36,12 +37,12 @@ impl FsStore {
     /// Blocks: call it at the start.
     pub fn open(root: &Path, durability_power: bool) -> Result<Self> {
         let folders = Folders {
-            staging: root.join("staging"),
-            objects: root.join("objects"),
+            staging: SharedFolder::new(root.join("staging")),
+            objects: SharedFolder::new(root.join("objects")),
             power: durability_power,
         };
         for folder in [&folders.staging, &folders.objects] {
-            fs::create_dir_all(folder).map_err(away)?;
+            fs::create_dir_all(folder.path()).map_err(away)?;
         }
         folders.sync_folder(root)?;
         Ok(Self(Arc::new(folders)))
@@ -60,12 +61,12 @@ impl FsStore {
 
 impl Folders {
     fn staged(&self, id: UploadId) -> PathBuf {
-        self.staging.join(id.to_string())
+        self.staging.path().join(id.to_string())
     }
 
     /// Where a key's file is or would be. `NotFound` if one of its folders is not there or is no folder.
     fn object(&self, key: &StoreKey) -> Result<PathBuf> {
-        let path = self.objects.join(key.as_str());
+        let path = self.objects.path().join(key.as_str());
         for folder in self.folders_of(&path) {
             match fs::symlink_metadata(folder) {
                 Ok(meta) if meta.is_dir() => {}
@@ -78,7 +79,7 @@ impl Folders {
 
     /// The folders between `objects/` and the file, the innermost first.
     fn folders_of<'a>(&self, path: &'a Path) -> impl Iterator<Item = &'a Path> + use<'a> {
-        let top = self.objects.clone();
+        let top = self.objects.path().to_owned();
         path.ancestors()
             .skip(1)
             .take_while(move |folder| *folder != top)
@@ -87,7 +88,9 @@ impl Folders {
     /// A missing file says something only while the folder of all files is there.
     fn absent(&self, error: io::Error) -> StoreError {
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory if self.objects.is_dir() => {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                if self.objects.path().is_dir() =>
+            {
                 StoreError::NotFound
             }
             _ => away(error),
@@ -96,24 +99,29 @@ impl Folders {
 
     fn sync_folder(&self, folder: &Path) -> Result<()> {
         if self.power {
-            File::open(folder)
-                .and_then(|folder| folder.sync_all())
-                .map_err(away)?;
+            disk::sync_folder(folder).map_err(away)?;
+        }
+        Ok(())
+    }
+
+    fn sync_shared(&self, folder: &SharedFolder) -> Result<()> {
+        if self.power {
+            folder.sync().map_err(away)?;
         }
         Ok(())
     }
 
     fn open_staged(&self, id: UploadId) -> Result<File> {
-        let file = OpenOptions::new()
+        let mut options = OpenOptions::new();
+        options
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .custom_flags(NO_FOLLOW)
-            .open(self.staged(id))
-            .map_err(away)?;
+            .custom_flags(NO_FOLLOW);
+        let file = disk::create(&options, &self.staged(id)).map_err(away)?;
         // Also where the file was there: the process that made it may have died before it synced the name.
-        self.sync_folder(&self.staging)?;
+        self.sync_shared(&self.staging)?;
         Ok(file)
     }
 
@@ -185,10 +193,11 @@ impl Folders {
             .map_err(io_error)?;
         let stretch = COPY_BYTES.min(there - done);
         // Of two files this is done inside the kernel, where the file system can.
-        let copied = io::copy(&mut from.take(stretch), &mut to).map_err(io_error)?;
+        let copied = disk::copy(&mut from.take(stretch), &mut to, at.get() + done, stretch)
+            .map_err(io_error)?;
         if self.power {
             // Else publishing would have all of it to sync in one go.
-            to.sync_data().map_err(io_error)?;
+            disk::sync_data(&to).map_err(io_error)?;
         }
         if copied == stretch {
             Ok(done + copied)
@@ -198,7 +207,7 @@ impl Folders {
     }
 
     fn publish(&self, id: UploadId, key: &StoreKey, size: Length) -> Result<Stored> {
-        let name = self.objects.join(key.as_str());
+        let name = self.objects.path().join(key.as_str());
         let staged = OpenOptions::new()
             .read(true)
             .write(true)
@@ -220,9 +229,10 @@ impl Folders {
             let error = format!("{} bytes are staged of {size}", meta.len());
             return Err(StoreError::Changed(error.into()));
         }
-        staged.set_len(size.get()).map_err(io_error)?;
-        if self.power {
-            staged.sync_all().map_err(io_error)?;
+        // What was acknowledged is synced. Cut, the file has to stay so; else this only gives back what was reserved.
+        disk::set_len(&staged, size.get()).map_err(io_error)?;
+        if self.power && meta.len() != size.get() {
+            disk::sync_all(&staged).map_err(io_error)?;
         }
         if let Some(folder) = name.parent() {
             fs::create_dir_all(folder).map_err(taken_or_away)?;
@@ -231,7 +241,7 @@ impl Folders {
             StoreError::NotFound => StoreError::Taken,
             error => error,
         })?;
-        match fs::hard_link(self.staged(id), &name) {
+        match disk::hard_link(&self.staged(id), &name) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let there = fs::symlink_metadata(&name).map_err(away)?;
@@ -244,7 +254,7 @@ impl Folders {
         for folder in self.folders_of(&name) {
             self.sync_folder(folder)?;
         }
-        self.sync_folder(&self.objects)?;
+        self.sync_shared(&self.objects)?;
         Ok(Stored {
             etag: etag(id),
             verified: true,
@@ -257,7 +267,7 @@ impl Folders {
             Err(StoreError::NotFound) => return Ok(()),
             Err(error) => return Err(error),
         };
-        match fs::remove_file(&path).map_err(|error| self.absent(error)) {
+        match disk::remove_file(&path).map_err(|error| self.absent(error)) {
             Err(StoreError::NotFound) => Ok(()),
             Err(error) => Err(error),
             Ok(()) => path.parent().map_or(Ok(()), |dir| self.sync_folder(dir)),
@@ -266,7 +276,7 @@ impl Folders {
 
     /// Not synced: a file that a power cut brings back is found by [`InPlace::staged`] and removed again.
     fn discard(&self, id: UploadId) -> Result<()> {
-        match fs::remove_file(self.staged(id)) {
+        match disk::remove_file(&self.staged(id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(away(error)),
             _ => Ok(()),
         }
@@ -274,7 +284,7 @@ impl Folders {
 
     fn list_staged(&self) -> Result<Vec<UploadId>> {
         let mut ids = Vec::new();
-        for entry in fs::read_dir(&self.staging).map_err(away)? {
+        for entry in fs::read_dir(self.staging.path()).map_err(away)? {
             let name = entry.map_err(away)?.file_name();
             ids.extend(name.to_str().and_then(|name| name.parse::<UploadId>().ok()));
         }
@@ -284,7 +294,7 @@ impl Folders {
     fn ping(&self) -> Result<()> {
         for folder in [&self.staging, &self.objects] {
             let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-            rustix::fs::access(folder, wanted).map_err(|error| away(error.into()))?;
+            rustix::fs::access(folder.path(), wanted).map_err(|error| away(error.into()))?;
         }
         Ok(())
     }
@@ -302,7 +312,7 @@ impl Folders {
                 file.sync()?;
                 let mut back = [0; CHECK_TEXT.len()];
                 if file.read_at(0, &mut back)? == back.len() && back == CHECK_TEXT {
-                    Ok(self.staging.display().to_string())
+                    Ok(self.staging.path().display().to_string())
                 } else {
                     Err(StoreError::Changed(
                         "what was read is not what was written".into(),
@@ -322,7 +332,7 @@ impl Folders {
                 }
             }),
             ("free space", &|| {
-                let free = rustix::fs::statvfs(&self.staging).map_err(|e| away(e.into()))?;
+                let free = rustix::fs::statvfs(self.staging.path()).map_err(|e| away(e.into()))?;
                 let mib = free.f_bavail.saturating_mul(free.f_frsize) / (1024 * 1024);
                 Ok(format!("{mib} MiB"))
             }),
@@ -471,7 +481,7 @@ impl InPlace for FsStore {
     }
 
     async fn free_bytes(&self) -> Result<u64> {
-        self.blocking(|folders| super::tail::free_bytes(&folders.objects))
+        self.blocking(|folders| super::tail::free_bytes(folders.objects.path()))
             .await
     }
 }

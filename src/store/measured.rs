@@ -1,13 +1,14 @@
 //! How long the calls of a store take.
 //!
 //! Each call goes into `jumar_store_call_duration_seconds{call,outcome}`. A call that nobody waited for any more counts as
-//! `dropped`.
+//! `dropped`. Each is between two failpoints, too.
 
 use std::time::Instant;
 
 use super::call::Call;
 use super::hooked::Hook;
 use super::{Result, StoreError};
+use crate::failpoints;
 
 /// Times each call.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +25,9 @@ impl Hook for Measured {
             outcome: "dropped",
             start: Instant::now(),
         };
+        failpoints::reached();
         let result = run.await;
+        failpoints::reached();
         timer.outcome = match &result {
             Ok(_) => "ok",
             Err(StoreError::Unavailable(_)) => "unavailable",

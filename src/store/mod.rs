@@ -14,6 +14,7 @@ pub mod check;
 pub mod conformance;
 pub mod copy;
 pub mod direct;
+mod disk;
 pub mod faulty;
 pub mod file;
 pub mod fs;

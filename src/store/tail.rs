@@ -4,14 +4,15 @@
 //! catalog need not record tails: a received byte is in its part if the part's receipt is there, else in its cell's file. A
 //! file is removed only after the receipt of its part is committed, or after its upload has ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::disk::SharedFolder;
 use super::file::{LocalFile, StagedFile, io_error};
-use super::{Result, StoreError};
+use super::{Result, StoreError, disk};
 use crate::model::{PartNumber, UploadId};
 
 /// Kept aside, and let go when the disk is full, so that the catalog can commit what frees space.
@@ -20,7 +21,7 @@ const RESERVE_NAME: &str = "reserve";
 
 /// This node's spool folder. All calls that touch files block.
 pub struct Spool {
-    root: PathBuf,
+    root: SharedFolder,
     max_bytes: u64,
     power: bool,
     cells: Mutex<Cells>,
@@ -30,6 +31,8 @@ pub struct Spool {
 struct Cells {
     bytes: BTreeMap<(UploadId, PartNumber), u64>,
     used: u64,
+    /// Files whose names may not be durable yet.
+    new: BTreeSet<(UploadId, PartNumber)>,
 }
 
 impl Spool {
@@ -45,8 +48,12 @@ impl Spool {
                 cells.bytes.insert(cell, bytes);
             }
         }
+        if power {
+            // The process that made them may have died before it synced their names.
+            disk::sync_folder(root).map_err(io_error)?;
+        }
         Ok(Self {
-            root: root.to_owned(),
+            root: SharedFolder::new(root.to_owned()),
             max_bytes,
             power,
             cells: Mutex::new(cells),
@@ -58,7 +65,7 @@ impl Spool {
     }
 
     fn path(&self, id: UploadId, number: PartNumber) -> PathBuf {
-        self.root.join(format!("{id}.{number}"))
+        self.root.path().join(format!("{id}.{number}"))
     }
 
     /// Sets room aside for bytes of a cell that are about to be written; `false` if the spool is full. A cell takes no more
@@ -79,26 +86,23 @@ impl Spool {
     /// The file of a cell, made if it is not there. Two handles write to the same bytes.
     pub fn open_cell(&self, id: UploadId, number: PartNumber) -> Result<Arc<dyn StagedFile>> {
         let path = self.path(id, number);
-        let file = match OpenOptions::new().read(true).write(true).open(&path) {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        let file = match options.open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let file = OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .create(true)
-                    .truncate(false)
-                    .open(&path)
-                    .map_err(io_error)?;
-                if self.power {
-                    File::open(&self.root)
-                        .and_then(|root| root.sync_all())
-                        .map_err(io_error)?;
-                }
-                file
+                self.cells().new.insert((id, number));
+                options.create(true).truncate(false);
+                disk::create(&options, &path).map_err(io_error)?
             }
             opened => opened.map_err(io_error)?,
         };
         // Though nothing may ever be reserved for it: whoever removes the upload has to find it.
         self.cells().bytes.entry((id, number)).or_default();
+        // Whoever finds the file while another is still making it has to make its name durable, too.
+        if self.power && self.cells().new.contains(&(id, number)) {
+            self.root.sync().map_err(io_error)?;
+            self.cells().new.remove(&(id, number));
+        }
         Ok(Arc::new(LocalFile::new(file, false)))
     }
 
@@ -116,11 +120,12 @@ impl Spool {
     pub fn remove_cell(&self, id: UploadId, number: PartNumber) -> Result<()> {
         // Taken out first: one that is opened anew meanwhile is put in again.
         let bytes = self.cells().bytes.remove(&(id, number));
-        let removed = match std::fs::remove_file(self.path(id, number)) {
+        let removed = match disk::remove_file(&self.path(id, number)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(error)),
             _ => Ok(()),
         };
         let mut cells = self.cells();
+        cells.new.remove(&(id, number));
         match (bytes, &removed) {
             (Some(bytes), Ok(())) => cells.used -= bytes,
             (Some(bytes), Err(_)) => *cells.bytes.entry((id, number)).or_default() += bytes,
@@ -162,12 +167,12 @@ impl Spool {
 
     /// How many bytes the disk below has left.
     pub fn free_bytes(&self) -> Result<u64> {
-        free_bytes(&self.root)
+        free_bytes(self.root.path())
     }
 
     /// Keeps the reserve file where there is room for it, and lets it go where there is none.
     pub fn keep_reserve(&self) -> Result<()> {
-        let path = self.root.join(RESERVE_NAME);
+        let path = self.root.path().join(RESERVE_NAME);
         let there = path.try_exists().map_err(io_error)?;
         let free = self.free_bytes()?;
         if there && free < RESERVE_BYTES {

@@ -210,6 +210,38 @@ impl Server {
         self.child = Some(child);
     }
 
+    /// Starts the server to die at its `failpoint`th failpoint, by a power cut or alone, and waits for nothing.
+    #[cfg(feature = "failpoints")]
+    pub(crate) fn spawn_to_die(&mut self, failpoint: u64, power_cut: bool) {
+        assert!(self.child.is_none(), "one at a time");
+        let mut command = self.command(&["serve"]);
+        command.env("JUMAR_FAILPOINT", failpoint.to_string());
+        if power_cut {
+            command.env("JUMAR_FAILPOINT_POWER_CUT", "1");
+        }
+        let child = command
+            .stdout(self.log_file())
+            .stderr(self.log_file())
+            .spawn()
+            .expect("the binary can be started");
+        self.child = Some(child);
+    }
+
+    /// Waits until it has died at its failpoint; it can be started again then.
+    #[cfg(feature = "failpoints")]
+    pub(crate) async fn dies(&mut self) {
+        use std::os::unix::process::ExitStatusExt as _;
+
+        let child = self.child.as_mut().expect("it runs");
+        let status = child.wait().await.expect("our own child");
+        assert_eq!(
+            status.signal(),
+            Some(9),
+            "it ended with {status}, not by its failpoint"
+        );
+        self.child = None;
+    }
+
     /// `kill -9`, and waits until it is gone.
     pub(crate) async fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");

@@ -53,7 +53,7 @@ async fn never_back(settings: Settings, rounds: u64) {
 }
 
 /// What the clients of a round do.
-fn manners(random: &mut Random) -> Vec<(u64, How)> {
+pub(crate) fn manners(random: &mut Random) -> Vec<(u64, How)> {
     let pause = Duration::from_millis(1);
     let slow = How {
         pause,

@@ -12,6 +12,8 @@ mod client;
 mod cut;
 mod direct;
 mod drain;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod harness;
 mod hostile;
 mod kill;

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::unavailable;
 use crate::catalog::{CatalogError, Result};
+use crate::failpoints;
 
 /// How many operations may wait. Whoever comes after waits for a place.
 const QUEUE: usize = 1024;
@@ -150,7 +151,7 @@ fn run_all(
         }
         execute(connection, "RELEASE operation")?;
     }
-    execute(connection, "COMMIT")?;
+    failpoints::commit(connection.path(), || execute(connection, "COMMIT"))?;
     Ok(())
 }
 
