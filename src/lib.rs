@@ -28,6 +28,8 @@ pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod failpoints;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod jobs;
 pub mod model;
 pub mod store;

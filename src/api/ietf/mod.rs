@@ -10,6 +10,8 @@ mod announce;
 mod dialect;
 mod disposition;
 mod fields;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod parse;
 mod problem;
 mod render;

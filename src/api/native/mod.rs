@@ -4,6 +4,8 @@
 //! handlers here only pass on.
 
 mod content_range;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod parse;
 mod parts;
 mod render;

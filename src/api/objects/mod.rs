@@ -11,6 +11,8 @@
 
 mod feed;
 mod form;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod parse;
 mod render;
 mod take;

@@ -5,6 +5,8 @@
 //! any success of the completion for a finished upload. A small file it sends in a form, to where `params` says: to this
 //! server, never to the bucket. What the plugin calls an upload's id is its handle here, and all that opens it.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod parse;
 mod render;
 

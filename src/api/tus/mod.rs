@@ -6,6 +6,8 @@
 
 mod checksum;
 mod concat;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod metadata;
 mod parse;
 mod refusal;

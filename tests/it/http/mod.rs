@@ -16,6 +16,7 @@ mod create;
 mod direct;
 mod errors;
 mod forwarded;
+mod fuzz;
 mod health;
 mod http2;
 mod limits;
