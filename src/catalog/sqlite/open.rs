@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::BUSY_TIMEOUT;
@@ -192,8 +193,16 @@ pub(super) fn for_reading(path: &Path, busy_timeout: Duration) -> rusqlite::Resu
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(busy_timeout)?;
-    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    keep_plans(&connection)?;
     Ok(connection)
+}
+
+/// Statements are prepared once. Without the guarantee SQLite prepares one anew for each value that is bound to a column of an
+/// index, in case another plan would suit the value better.
+fn keep_plans(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 fn set_up(
@@ -214,8 +223,7 @@ fn set_up(
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", WAL_LIMIT_BYTES)?;
-    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-    Ok(())
+    keep_plans(connection)
 }
 
 /// The newest schema that this version knows.
