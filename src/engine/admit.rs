@@ -1,8 +1,10 @@
 //! Letting a write in: everything that can be checked before the first byte of its body.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use tokio::time::Instant;
 
 use super::complete::agree_on_length;
 use super::lease::Ask;
@@ -15,6 +17,9 @@ use crate::model::{
     ByteRange, Length, Object, Offset, Plan, Upload, UploadId, UploadKey, UploadState,
 };
 use crate::store::{Shape, StoreError};
+
+/// How long what was found of the disk's room is believed: the writes themselves tell when it is full.
+const ROOM_KNOWN_FOR: Duration = Duration::from_millis(100);
 
 /// A write that was let in.
 pub(super) enum Admitted {
@@ -115,6 +120,22 @@ impl Inner {
 
     /// Bodies are refused while the disk below has too little left.
     pub(super) async fn check_room(self: &Arc<Self>) -> Result<()> {
+        let free = self.room().await?;
+        if free < self.settings.min_free_bytes {
+            let why = format!("{free} bytes are left on the disk, less than spool.min_free_bytes");
+            return Err(StoreError::Full(why.into()).into());
+        }
+        Ok(())
+    }
+
+    /// How many bytes the disk below has left, or had a moment ago.
+    async fn room(self: &Arc<Self>) -> Result<u64> {
+        let known = *self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, free)) = known
+            && at.elapsed() < ROOM_KNOWN_FOR
+        {
+            return Ok(free);
+        }
         let engine = Arc::clone(self);
         let spool_free = super::settle::blocking(move || engine.spool.free_bytes()).await?;
         let store_free = match self.store.shape() {
@@ -122,11 +143,8 @@ impl Inner {
             Shape::Parts(_) => u64::MAX,
         };
         let free = spool_free.min(store_free);
-        if free < self.settings.min_free_bytes {
-            let why = format!("{free} bytes are left on the disk, less than spool.min_free_bytes");
-            return Err(StoreError::Full(why.into()).into());
-        }
-        Ok(())
+        *self.room.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), free));
+        Ok(free)
     }
 
     fn admit_repeat(self: &Arc<Self>, upload: &Upload, write: &Write) -> Result<Admitted> {

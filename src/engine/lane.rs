@@ -1,7 +1,8 @@
 //! The two things done beside receiving: hashing and writing.
 //!
 //! A lane takes frames in order through a short queue and works on what is queued in one go on the blocking pool, so
-//! batches grow with the speed of the client and an idle writer costs nothing. A full queue stops the receiver.
+//! batches grow with the speed of the client and an idle writer costs nothing. Handing a batch to a thread costs more than
+//! working on a small one, so a lane waits a moment for more. A full queue stops the receiver.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use super::buffer::Frame;
 use super::hasher::Hasher;
@@ -18,6 +20,9 @@ use crate::store::{self, StagedFile, StoreError};
 const QUEUE_FRAMES: usize = 16;
 /// Batches below this size are hashed where they are: handing them to another thread would cost more.
 const HASH_INLINE_BYTES: u64 = 16 * 1024;
+/// A batch that large is worth a thread. Smaller ones wait for more, so long.
+const BATCH_BYTES: u64 = 256 * 1024;
+const BATCH_WAIT: Duration = Duration::from_millis(1);
 /// Under `durability = "power"` at most this much waits for the disk, so that a sync never takes long.
 const SYNC_EVERY_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -62,13 +67,11 @@ pub(super) type Mark = oneshot::Receiver<Hasher>;
 impl HashLane {
     /// Goes on from `hasher`.
     pub(super) fn start(mut hasher: Hasher, pace: Pace) -> Self {
-        let (queue, mut items) = mpsc::channel(QUEUE_FRAMES);
+        let (queue, mut items) = mpsc::channel::<HashItem>(QUEUE_FRAMES);
         tokio::spawn(async move {
-            let mut batch = Vec::new();
-            while items.recv_many(&mut batch, QUEUE_FRAMES).await > 0 {
+            while let Some(work) = next_batch(&mut items).await {
                 pace.wait().await;
-                let work = std::mem::take(&mut batch);
-                let bytes: u64 = work.iter().map(HashItem::len).sum();
+                let bytes: u64 = work.iter().filter_map(Item::bytes).sum();
                 let hash = move || {
                     for item in work {
                         item.apply(&mut hasher);
@@ -103,14 +106,51 @@ impl HashLane {
     }
 }
 
-impl HashItem {
-    fn len(&self) -> u64 {
+/// What goes through a lane.
+trait Item {
+    /// How many bytes it brings; `None`: somebody waits for it.
+    fn bytes(&self) -> Option<u64>;
+}
+
+impl Item for HashItem {
+    fn bytes(&self) -> Option<u64> {
         match self {
-            Self::Bytes(frame) => frame.len(),
-            Self::Mark(_) => 0,
+            Self::Bytes(frame) => Some(frame.len()),
+            Self::Mark(_) => None,
         }
     }
+}
 
+impl Item for WriteItem {
+    fn bytes(&self) -> Option<u64> {
+        match self {
+            Self::Write { frame, .. } => Some(frame.len()),
+            Self::Flush(_) => None,
+        }
+    }
+}
+
+/// What is to be worked on next; `None` at the lane's end.
+async fn next_batch<T: Item>(items: &mut mpsc::Receiver<T>) -> Option<Vec<T>> {
+    let mut batch = Vec::new();
+    items.recv_many(&mut batch, QUEUE_FRAMES).await;
+    let until = Instant::now() + BATCH_WAIT;
+    while is_small(&batch) {
+        let more = items.recv_many(&mut batch, QUEUE_FRAMES);
+        if !matches!(tokio::time::timeout_at(until, more).await, Ok(1..)) {
+            break;
+        }
+    }
+    (!batch.is_empty()).then_some(batch)
+}
+
+/// Whether it is worth waiting for more.
+fn is_small<T: Item>(batch: &[T]) -> bool {
+    let bytes: Option<u64> = batch.iter().map(Item::bytes).sum();
+    !batch.is_empty() && bytes.is_some_and(|bytes| bytes < BATCH_BYTES)
+}
+
+impl HashItem {
     fn apply(self, hasher: &mut Hasher) {
         match self {
             Self::Bytes(frame) => hasher.update(&frame.bytes),
@@ -147,10 +187,8 @@ impl WriteLane {
                 error: None,
                 failed: false,
             };
-            let mut batch = Vec::new();
-            while items.recv_many(&mut batch, QUEUE_FRAMES).await > 0 {
+            while let Some(work) = next_batch(&mut items).await {
                 pace.wait().await;
-                let work = std::mem::take(&mut batch);
                 let write = move || {
                     state.work(work);
                     state

@@ -346,6 +346,8 @@ struct Inner {
     stopping: CancellationToken,
     /// Until when parts go to the tail at once, because the store has just failed.
     store_rests: Mutex<Option<Instant>>,
+    /// How much room the disk had, and when.
+    room: Mutex<Option<(Instant, u64)>>,
     this_boot: String,
     /// What commits remember of the boot: nothing where bytes are synced.
     boot: Option<String>,
@@ -434,6 +436,7 @@ impl Engine {
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             store_rests: Mutex::default(),
+            room: Mutex::default(),
             boot: (!power).then(|| this_boot.clone()),
             this_boot,
             catalog,
