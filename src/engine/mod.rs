@@ -380,7 +380,12 @@ impl Admission {
 
     /// Takes the body. The writing goes on to its end in a task of its own if this future is dropped.
     pub async fn run(self, body: Body) -> Result<Written> {
-        match self.0 {
+        let admitted = match self.0 {
+            // Nothing of the body was taken yet.
+            Admitted::Writer(writer) if writer.is_late() => writer.admit_again().await?,
+            admitted => admitted,
+        };
+        match admitted {
             Admitted::Writer(writer) => {
                 let (tasks, engine, id) = (writer.tasks(), writer.engine(), writer.id());
                 let written = tasks.spawn(writer.run(body)).await;

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::admit::Admitted;
 use super::buffer::{Frame, Gather, Grant, Holding};
 use super::error::BodyError;
 use super::flight::Flight;
@@ -138,6 +139,18 @@ impl Writer {
     /// The engine that it works for.
     pub(super) fn engine(&self) -> Arc<Inner> {
         Arc::clone(&self.engine)
+    }
+
+    /// Whether its upload was completed, or changed hands, since it was let in.
+    pub(super) fn is_late(&self) -> bool {
+        self.live.state().lost
+    }
+
+    /// Lets the same request in once more.
+    pub(super) async fn admit_again(self: Box<Self>) -> Result<Admitted> {
+        let (engine, request) = (Arc::clone(&self.engine), self.request.clone());
+        drop(self);
+        engine.admit(request).await
     }
 
     /// Where writers run.

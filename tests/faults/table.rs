@@ -90,45 +90,6 @@ fn title(phase: Phase) -> &'static str {
     }
 }
 
-/// What the document says of each cell, by its name.
-pub(crate) fn documented() -> BTreeMap<String, String> {
-    let (_, written) = document();
-    let mut said = BTreeMap::new();
-    let mut phase = None;
-    for line in written.lines() {
-        if let Some(heading) = line.strip_prefix("## ") {
-            phase = Phase::ALL
-                .into_iter()
-                .find(|phase| title(*phase) == heading);
-        }
-        let fields: Vec<_> = line.split('|').map(str::trim).collect();
-        let ops = fields
-            .get(1)
-            .and_then(|name| OPS.into_iter().find(|op| format!("{op:?}") == *name));
-        let (Some(phase), Some(op)) = (phase, ops) else {
-            continue;
-        };
-        let scene = SCENES.iter().find(|scene| {
-            scene.phase == phase && scene.ops.contains(&op) && scene.kind.name() == fields[2]
-        });
-        let Some(scene) = scene else { continue };
-        for (wrong, field) in Wrong::ALL.into_iter().zip(&fields[3..]) {
-            let (once, lasting) = field.split_once("<br>").unwrap_or((field, field));
-            for (strike, seen) in [(Strike::Once, once), (Strike::Lasting, lasting)] {
-                let cell = Cell {
-                    scene,
-                    op,
-                    wrong,
-                    strike,
-                    usual: 0,
-                };
-                said.insert(cell.name(), seen.to_owned());
-            }
-        }
-    }
-    said
-}
-
 /// What is written by hand, and what the test writes below it.
 fn document() -> (String, String) {
     let document = std::fs::read_to_string(path()).expect("docs/faults.md");
@@ -146,18 +107,37 @@ pub(crate) fn write(tables: &str) {
     std::fs::write(path(), format!("{by_hand}{MARK}{tables}")).expect("written");
 }
 
-/// Compares the tables with those in the document.
+/// Holds the tables against those in the document: the same calls in the same scenes, and each way to fail met or not. What a
+/// client heard is not compared: whether a call is tried again before its client is answered is a matter of the machine's speed.
 pub(crate) fn compare(tables: &str) {
     let (_, written) = document();
-    let differing: Vec<_> = written
-        .lines()
-        .zip(tables.lines())
+    let differing: Vec<_> = (written.lines().map(shape))
+        .zip(tables.lines().map(shape))
         .filter(|(written, seen)| written != seen)
         .map(|(written, seen)| format!("  docs: {written}\n  seen: {seen}"))
         .collect();
     assert!(
         differing.is_empty() && written.lines().count() == tables.lines().count(),
-        "docs/faults.md does not say what is seen (JUMAR_WRITE_DOCS=1 writes it anew):\n{}",
+        "docs/faults.md does not have the cells that are seen (JUMAR_WRITE_DOCS=1 writes it anew):\n{}",
         differing.join("\n")
     );
+}
+
+/// A line of a table without what its cells say.
+fn shape(line: &str) -> String {
+    let cells: Vec<_> = line.split(" | ").collect();
+    match cells.as_slice() {
+        [call, scene, outcomes @ ..] if !outcomes.is_empty() => {
+            let met = |outcome: &&str| {
+                if outcome.trim_end_matches(" |") == "-" {
+                    "-"
+                } else {
+                    "x"
+                }
+            };
+            let met: Vec<_> = outcomes.iter().map(met).collect();
+            format!("{call} | {scene} | {}", met.join(" | "))
+        }
+        _ => line.to_owned(),
+    }
 }

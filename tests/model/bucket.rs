@@ -261,10 +261,19 @@ impl Parts for Bucket {
         })
     }
 
-    async fn copy(&self, source: &StoreKey, key: &StoreKey, about: &About) -> Result<Stored> {
+    async fn copy(
+        &self,
+        source: &StoreKey,
+        size: Length,
+        key: &StoreKey,
+        about: &About,
+    ) -> Result<Stored> {
         let mut inside = self.inside();
         let from = inside.objects.get(source).ok_or(StoreError::NotFound)?;
         let (bytes, etag) = (from.bytes.clone(), from.etag.clone());
+        if bytes.len() as u64 != size.get() {
+            return Err(StoreError::Changed("it has another size".into()));
+        }
         if inside
             .objects
             .get(key)
@@ -282,6 +291,11 @@ impl Parts for Bucket {
             etag,
             verified: false,
         })
+    }
+
+    /// What this store can do is known.
+    async fn remove_probes(&self, _before: Timestamp) -> Result<u64> {
+        Ok(0)
     }
 
     async fn finish(
