@@ -14,6 +14,7 @@ use jumar::catalog::sqlite::{SqliteCatalog, Synchronous, migrate};
 use jumar::catalog::{Catalog, Commit, NewUpload};
 use jumar::engine::hasher::Hasher;
 use jumar::model::digest::Digests;
+use jumar::model::plan::MIN_PART_BYTES;
 use jumar::model::upload::{Declared, Epoch, Protocol, Role};
 use jumar::model::{
     ByteRange, Length, Limits, Offset, Plan, RangeSet, Timestamp, UploadId, UploadKey, UploadOwner,
@@ -83,7 +84,7 @@ fn plan(criterion: &mut Criterion) {
         ("growing", None, 8 * MIB),
     ];
     for (name, length, cell) in plans {
-        let plan = Plan::for_parts(cell, length, false);
+        let plan = Plan::for_parts(cell, MIN_PART_BYTES, length, false);
         group.bench_function(BenchmarkId::new("the cell at 49 GiB", name), |bench| {
             bench.iter(|| plan.cell_at(black_box(49 << 30), length));
         });
