@@ -176,24 +176,30 @@ pub(super) async fn put_cell(
     }
     let key = &live.store_key();
     let of = to_be_made_of(engine, live).await?;
-    let mut id = begin(engine, live, parts, of).await?;
     let (number, range) = (cell.number, cell.range);
-    let mut put = parts
-        .put_part(key, &id, number, range, payload.clone(), live.made_of())
-        .await;
-    if let Err(error @ StoreError::NotFound) = put {
-        check_gone(engine, live, parts, &id, error).await?;
-        id = begin(engine, live, parts, of).await?;
-        put = parts
-            .put_part(key, &id, number, range, payload, live.made_of())
+    let mut gone_before = false;
+    loop {
+        let id = begin(engine, live, parts, of).await?;
+        let put = parts
+            .put_part(key, &id, number, range, payload.clone(), live.made_of())
             .await;
+        match put {
+            Err(error @ StoreError::NotFound) if !gone_before => {
+                check_gone(engine, live, parts, &id, error).await?;
+                gone_before = true;
+            }
+            put => {
+                let receipt = put?;
+                let mut state = live.state();
+                if state.snapshot.upload.store_upload_id.as_ref() == Some(&id) {
+                    state.landed_in = Some(id);
+                    state.missing_since = None;
+                    return Ok(receipt);
+                }
+                // Meanwhile another cell was told that this multipart upload is not there, and began a new one.
+            }
+        }
     }
-    let receipt = put?;
-    let mut state = live.state();
-    state.landed_in = Some(id);
-    state.missing_since = None;
-    drop(state);
-    Ok(receipt)
 }
 
 /// The store says that it does not have a multipart upload. `Ok` if another can take its place: nothing has landed in it.

@@ -10,6 +10,7 @@ use jumar::store::faulty::{Fault, Faults, When};
 
 use super::kit::{digests_of, events, faulty, faulty_with, is_gone, rig_with, until, writer};
 use crate::support::rig::{Ground, MIB, Rig, Session, noise};
+use crate::support::s3::Quirks;
 
 const FAULTS: [Fault; 6] = [
     Fault::Unavailable,
@@ -113,6 +114,32 @@ async fn exact_bytes_through_faults_of_a_folder() {
             survives(Ground::fs(), 3 * MIB, call, fault).await;
         }
     }
+}
+
+/// A multipart upload that the store denies, and does not list, is replaced; what was on its way into the old one is put again.
+#[tokio::test]
+async fn never_back_a_part_that_lands_in_a_multipart_upload_that_was_given_up() {
+    let (rig, faults) = faulty(Ground::s3().await).await;
+    rig.s3_server().control().set_quirks(Quirks {
+        stale_lists: true,
+        ..Quirks::default()
+    });
+    faults.fail(Call::PutPart, When::Nth(1), Fault::HangAfter);
+    faults.fail(Call::PutPart, When::Nth(2), Fault::NotFound);
+    let bytes = noise(12 * MIB, 105);
+    let session = rig.create(Some(12 * MIB)).await;
+    let put = rig.put(&session, 0, &bytes);
+    let released = async {
+        until("the other part is put again", async || {
+            faults.count(Call::PutPart) >= 3
+        })
+        .await;
+        faults.release();
+    };
+    let (put, ()) = tokio::join!(put, released);
+    put.unwrap();
+    rig.s3_server().control().set_quirks(Quirks::default());
+    rig.expect_whole(&session, &bytes).await;
 }
 
 /// What the store does not have is looked for again; only when it stays so for a while, the upload is lost.
