@@ -1,7 +1,8 @@
 //! Any bytes on a connection to a whole server, in place of a request.
 //!
 //! `{id}`, `{key}` and `{handle}` in them stand for those of an upload of the fuzzer's own. Whatever comes: the server answers
-//! each with something that is no fault of its own or closes the connection, and what others uploaded is as it was.
+//! each with something that is no fault of its own or closes the connection, and what others uploaded is as it was. Of an
+//! answer in HTTP/2, only that is looked at.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -17,7 +18,7 @@ use tokio::runtime::Runtime;
 /// An answer that takes longer than this is none.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// After this much silence the server is waiting for more of the request.
-const PAUSE: Duration = Duration::from_millis(30);
+const PAUSE: Duration = Duration::from_millis(5);
 const LAST_REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 const OTHERS_BYTES: &[u8] = b"nobody else's";
 
@@ -101,10 +102,6 @@ impl Ground {
         }
         let answer = self.exchange(&request);
         assert!(!answer.contains("HTTP/1.1 500 "), "{answer}");
-        assert!(
-            answer.is_empty() || answer.starts_with("HTTP/1.1 "),
-            "{answer}"
-        );
         assert!(!answer.contains(&self.others.key), "sealed: {answer}");
         self.rounds += 1;
         if self.rounds.is_multiple_of(64) {
