@@ -155,8 +155,7 @@ impl Ground {
     fn exchange(&self, request: &[u8]) -> String {
         let mut connection = TcpStream::connect(self.address).expect("the server lives");
         // The server may have closed before it has read all.
-        let _ = connection.write_all(request);
-        let _ = connection.write_all(LAST_REQUEST);
+        let _ = connection.write_all(&[request, LAST_REQUEST].concat());
         let mut answer = Vec::new();
         for patience in [PAUSE, PATIENCE] {
             connection

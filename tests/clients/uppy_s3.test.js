@@ -148,7 +148,8 @@ scenarios('s3', (scenario) => {
     const listed = proxy.of('GET').filter(({ path }) => /^\/s3\/multipart\/[^/]+\?/.test(path));
     assert.equal(listed.length, 1, 'it asked which parts are there');
     const signed = proxy.of('GET').map(({ path }) => path.match(/^\/s3\/multipart\/[^/]+\/(\d+)\?/)?.[1]);
-    assert.deepEqual(signed.filter(Boolean), ['1', '2', '2', '3'], 'the first part went once');
+    // The second part had arrived whole if its end was on its way when the browser let go of it.
+    assert.match(signed.filter(Boolean).join(), /^1,2,(2,)?3$/, 'the first part went once');
   });
 
   scenario('an upload that is cancelled leaves nothing', async (over) => {
