@@ -398,7 +398,8 @@ impl Writer {
         };
         let whole_or_nothing = self.provisional || self.request.whole.is_some();
         // What comes behind bytes that were not committed would leave a hole that the hash has gone over.
-        let counts = verified.is_ok() && (ended_whole || !whole_or_nothing) && !self.commit_failed;
+        let all_came = ended_whole && rested.is_ok();
+        let counts = verified.is_ok() && (all_came || !whole_or_nothing) && !self.commit_failed;
         let saved = if counts {
             self.land_and_commit(&end).await
         } else {
