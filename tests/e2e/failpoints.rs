@@ -3,12 +3,9 @@
 //! The server dies at a failpoint that chance picks, is started again to die at another, and so on, while clients upload.
 //! Only with the feature `failpoints`: `scripts/test` and `scripts/soak crash` run these.
 
-use tokio::task::JoinSet;
-
 use crate::harness::{Server, Settings, rounds};
-use crate::kill::manners;
+use crate::kill::clients_of;
 use crate::random::Random;
-use crate::session::Session;
 
 /// How often the server dies in a round; then it is left alone.
 const DEATHS: u64 = 4;
@@ -26,17 +23,7 @@ async fn killed_between_calls(settings: Settings, cut: Cut, rounds: u64) {
     for round in 0..rounds {
         server.kill().await;
         server.spawn_to_die(failpoint(&mut random), cut == Cut::Power);
-        let mut clients = JoinSet::new();
-        for (length, how) in manners(&mut random) {
-            let content = random.bytes(length);
-            let address = server.main;
-            clients.spawn(async move {
-                let session = Session::create_until(address, content).await;
-                session.send_all(how).await;
-                session.complete().await;
-                session
-            });
-        }
+        let mut clients = clients_of(server.main, &mut random);
         let mut sessions = Vec::new();
         let mut left = DEATHS;
         while !clients.is_empty() {

@@ -200,9 +200,13 @@ impl Server {
 
     /// Starts the server and waits for nothing.
     pub(crate) fn spawn(&mut self) {
+        let server = self.command(&["serve"]);
+        self.run_beside(server);
+    }
+
+    fn run_beside(&mut self, mut server: Command) {
         assert!(self.child.is_none(), "one at a time");
-        let child = self
-            .command(&["serve"])
+        let child = server
             .stdout(self.log_file())
             .stderr(self.log_file())
             .spawn()
@@ -213,18 +217,12 @@ impl Server {
     /// Starts the server to die at its `failpoint`th failpoint, by a power cut or alone, and waits for nothing.
     #[cfg(feature = "failpoints")]
     pub(crate) fn spawn_to_die(&mut self, failpoint: u64, power_cut: bool) {
-        assert!(self.child.is_none(), "one at a time");
-        let mut command = self.command(&["serve"]);
-        command.env("JUMAR_FAILPOINT", failpoint.to_string());
+        let mut server = self.command(&["serve"]);
+        server.env("JUMAR_FAILPOINT", failpoint.to_string());
         if power_cut {
-            command.env("JUMAR_FAILPOINT_POWER_CUT", "1");
+            server.env("JUMAR_FAILPOINT_POWER_CUT", "1");
         }
-        let child = command
-            .stdout(self.log_file())
-            .stderr(self.log_file())
-            .spawn()
-            .expect("the binary can be started");
-        self.child = Some(child);
+        self.run_beside(server);
     }
 
     /// Waits until it has died at its failpoint; it can be started again then.

@@ -1,5 +1,6 @@
 //! `never_back`: what was acknowledged survives `kill -9` at any instant.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -17,17 +18,7 @@ async fn never_back(settings: Settings, rounds: u64) {
     let mut server = Server::start(settings).await;
     let mut last = Vec::new();
     for round in 0..rounds {
-        let mut clients = JoinSet::new();
-        for (length, how) in manners(&mut random) {
-            let content = random.bytes(length);
-            let address = server.main;
-            clients.spawn(async move {
-                let session = Session::create_until(address, content).await;
-                session.send_all(how).await;
-                session.complete().await;
-                session
-            });
-        }
+        let mut clients = clients_of(server.main, &mut random);
         for _ in 0..=round % 2 {
             sleep(Duration::from_millis(random.within(5..600))).await;
             server.kill().await;
@@ -52,8 +43,23 @@ async fn never_back(settings: Settings, rounds: u64) {
     }
 }
 
+/// The clients of a round. Each uploads a file in a manner of its own, and goes on whatever happens to the server.
+pub(crate) fn clients_of(server: SocketAddr, random: &mut Random) -> JoinSet<Session> {
+    let mut clients = JoinSet::new();
+    for (length, how) in manners(random) {
+        let content = random.bytes(length);
+        clients.spawn(async move {
+            let session = Session::create_until(server, content).await;
+            session.send_all(how).await;
+            session.complete().await;
+            session
+        });
+    }
+    clients
+}
+
 /// What the clients of a round do.
-pub(crate) fn manners(random: &mut Random) -> Vec<(u64, How)> {
+fn manners(random: &mut Random) -> Vec<(u64, How)> {
     let pause = Duration::from_millis(1);
     let slow = How {
         pause,
