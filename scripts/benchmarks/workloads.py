@@ -37,7 +37,7 @@ DISK = (
     Workload("large", "1 GiB in one request", "--size 1GiB", "--size 128MiB"),
     Workload("files", "40 × 25 MiB, one request each, 8 at a time", f"--uploads 40 {FILES}", f"--uploads 8 {FILES}"),
     Workload("chunks", "the same in chunks of 1 MiB", f"--uploads 40 {FILES} --chunk 1MiB", f"--uploads 8 {FILES} --chunk 1MiB"),
-    Workload("small", "2,000 × 256 KiB, 16 at a time", f"--uploads 2000 {SMALL}", f"--uploads 200 {SMALL}"),
+    Workload("small", "4,000 × 256 KiB, 16 at a time", f"--uploads 4000 {SMALL}", f"--uploads 200 {SMALL}"),
     Workload(
         "slow",
         "5,000 clients at 4 KiB/s, 80 KiB each",
