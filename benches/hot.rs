@@ -175,5 +175,6 @@ fn commit(id: UploadId, received: ByteRange) -> Commit {
         boot: None,
         now: Timestamp(2),
         expires_at: None,
+        assemble: None,
     }
 }

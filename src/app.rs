@@ -32,7 +32,7 @@ use crate::catalog::Catalog;
 use crate::catalog::sqlite::{OpenError, SqliteCatalog, Synchronous, migrate};
 use crate::clock::Clock;
 use crate::config::{self, Checksum, Config, Sse, StoreKind};
-use crate::engine::{Durability, Engine, Pace, Settings, Space};
+use crate::engine::{BodyPace, Durability, Engine, Pace, Settings, Space};
 use crate::model::caller::{InvalidMediaType, InvalidName, MediaTypes};
 use crate::model::{KeyTemplate, Length, SpaceName};
 use crate::store::fs::FsStore;
@@ -368,7 +368,10 @@ fn engine_settings(config: &Config) -> Result<Settings, AppError> {
         url_ttl: Duration::from_secs(config.direct.url_ttl_secs),
         verify: config.direct.verify,
         serve: config.objects.serve,
-        body_stall: Duration::from_secs(config.server.body_stall_secs),
+        body_pace: BodyPace {
+            stall: Duration::from_secs(config.server.body_stall_secs),
+            least_bytes_per_sec: config.server.min_body_bytes_per_sec,
+        },
         orphan_grace: Duration::from_secs(config.prune.orphan_grace_secs),
         pace: Pace::default(),
     })

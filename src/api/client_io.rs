@@ -20,10 +20,12 @@ use tokio::time::Sleep;
 /// What every HTTP/2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// More connections than this are a crowd.
-const FEW_CONNECTIONS: usize = 16;
-const READ_BYTES: u64 = (128 << 10) - 1;
-const READ_IN_A_CROWD_BYTES: u64 = (16 << 10) - 1;
+/// How much is read at a time where there are more connections than so many.
+const READ_BYTES: [(usize, u64); 3] = [
+    (512, (8 << 10) - 1),
+    (16, (16 << 10) - 1),
+    (0, (128 << 10) - 1),
+];
 
 /// Knows how many connections there are.
 #[derive(Clone)]
@@ -35,11 +37,9 @@ pub(super) struct Crowd {
 
 impl Crowd {
     fn largest_read(&self) -> u64 {
-        if self.limit - self.slots.available_permits() > FEW_CONNECTIONS {
-            READ_IN_A_CROWD_BYTES
-        } else {
-            READ_BYTES
-        }
+        let connections = self.limit - self.slots.available_permits();
+        let fewer = READ_BYTES.iter().find(|(more, _)| connections > *more);
+        fewer.unwrap_or(&READ_BYTES[READ_BYTES.len() - 1]).1
     }
 }
 
@@ -131,14 +131,14 @@ mod tests {
 
     fn crowd(connections: usize) -> Crowd {
         Crowd {
-            slots: Arc::new(Semaphore::new(100 - connections)),
-            limit: 100,
+            slots: Arc::new(Semaphore::new(1000 - connections)),
+            limit: 1000,
         }
     }
 
     #[tokio::test]
     async fn bounded_reads_are_small_in_a_crowd() {
-        for (connections, expected) in [(16, 50_000), (17, 16_383)] {
+        for (connections, expected) in [(16, 50_000), (17, 16_383), (513, 8_191)] {
             let (mut client, server) = tokio::io::duplex(1 << 16);
             let within = Duration::from_secs(10);
             let mut server = ClientIo::new(server, within, crowd(connections));

@@ -414,7 +414,7 @@ impl From<EngineError> for Problem {
                 BodyError::Cut(_) => Self::bad_request("the body ended early; what came is kept")
                     .offset(offset.get())
                     .close(),
-                BodyError::Stalled(_) | BodyError::Malformed(_) => {
+                BodyError::Stalled(_) | BodyError::Slow(_) | BodyError::Malformed(_) => {
                     Self::bad_request(detail).offset(offset.get()).close()
                 }
             },

@@ -16,7 +16,10 @@ pub(crate) mod writing;
 
 use std::sync::Arc;
 
-use super::{Catalog, CatalogError, Commit, Created, Intent, IntentKind, NewUpload, Result};
+use super::{
+    Assemble, Catalog, CatalogError, Commit, Completed, Created, Intent, IntentKind, NewUpload,
+    Result,
+};
 use crate::model::digest::Digests;
 use crate::model::plan::MIN_PART_BYTES;
 use crate::model::upload::{Declared, Epoch, HashPoint, PartChecksum, Protocol, Role, Snapshot};
@@ -58,6 +61,8 @@ macro_rules! suite {
             assembling: an_assembly_put_off_counts_the_attempt,
             assembling: an_assembly_that_is_held_on_counts_no_attempt,
             assembling: a_key_has_one_upload,
+            assembling: an_assembly_begins_with_the_last_bytes,
+            assembling: an_assembly_begins_without_a_key_that_is_taken,
             assembling: a_key_is_not_claimed_for_what_has_ended,
             ending: completing_happens_once,
             ending: completing_under_a_key_of_another_is_refused,
@@ -207,6 +212,11 @@ pub(crate) fn new_upload() -> NewUpload {
     }
 }
 
+/// How an upload is brought together whose key is claimed apart.
+fn until(until: Timestamp) -> Assemble {
+    Assemble { until, key: None }
+}
+
 /// A commit that says nothing.
 pub(crate) fn nothing_of(id: UploadId, epoch: Epoch) -> Commit {
     Commit {
@@ -221,6 +231,7 @@ pub(crate) fn nothing_of(id: UploadId, epoch: Epoch) -> Commit {
         boot: None,
         now: START,
         expires_at: None,
+        assemble: None,
     }
 }
 
@@ -303,8 +314,8 @@ pub(crate) async fn assembling(catalog: &Shared) -> Upload {
             FIRST,
             Length(10),
             Digests::default(),
+            until(LATER),
             START,
-            LATER,
         )
         .await
         .expect("begun");

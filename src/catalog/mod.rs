@@ -162,6 +162,36 @@ pub struct Commit {
     pub now: Timestamp,
     /// The new expiry, if it slides.
     pub expires_at: Option<Timestamp>,
+    /// If every byte of the upload's length is there then, it is to be brought together. Most uploads end with the request that
+    /// brings the last byte, and one transaction does for both.
+    pub assemble: Option<Assemble>,
+}
+
+/// How an upload that has all its bytes is to be brought together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assemble {
+    /// When others may take it over.
+    pub until: Timestamp,
+    /// The key that is claimed for it, if that is known by now.
+    pub key: Option<StoreKey>,
+}
+
+/// What became of an [`Assemble`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Assembled {
+    /// It is assembling by this call.
+    pub begun: bool,
+    /// Its key is claimed for it.
+    pub claimed: bool,
+}
+
+/// What follows on a completion.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Completed {
+    /// Final uploads of which it was the last part, which are assembling now.
+    pub ready: Vec<UploadId>,
+    /// It has intents left.
+    pub has_intents: bool,
 }
 
 /// Something that may exist in the store and that no name derived from the upload leads to, or that costs a call to look
@@ -334,8 +364,9 @@ pub trait Catalog: Tokens {
 
     /// Remembers what a writer has made durable, all of it or nothing; `pending` becomes `uploading` when bytes are
     /// received. `Limited` if the bytes of an upload of unknown length go beyond a limit. Starts from pending, uploading and assembling, under the writer's epoch, else `Stale`; so is a byte beyond
-    /// the length. Repeating it changes nothing.
-    async fn commit(&self, commit: Commit) -> Result<()>;
+    /// the length. Repeating it changes nothing. Begins the assembly as [`begin_assembly`](Self::begin_assembly) does, if that was
+    /// asked for and every byte is there, and does not if not.
+    async fn commit(&self, commit: Commit) -> Result<Assembled>;
 
     /// Announces what is about to be made. Repeated, it stays as it was. Starts from the writer's epoch in a state that
     /// has not ended, else `Stale`.
@@ -369,16 +400,17 @@ pub trait Catalog: Tokens {
 
     /// Pending or uploading becomes assembling, with the length fixed and, in the same transaction, every byte of it
     /// found to be received, and none beyond; else `Stale`. `digests` joins what was declared at creation and may not
-    /// contradict it (`Stale`). `until` is when others may take it over. Repeated: `Stale`.
+    /// contradict it (`Stale`). Its key is claimed in the same transaction as [`claim_key`](Self::claim_key) does, unless another
+    /// has it. Repeated: `Stale`.
     async fn begin_assembly(
         &self,
         id: UploadId,
         epoch: Epoch,
         length: Length,
         digests: Digests,
+        assemble: Assemble,
         now: Timestamp,
-        until: Timestamp,
-    ) -> Result<()>;
+    ) -> Result<Assembled>;
 
     /// Finishing did not work this time: counts the attempt, and lets anyone go on from `until` on. Starts from assembling
     /// under the epoch, else `Stale`.
@@ -428,7 +460,7 @@ pub trait Catalog: Tokens {
         object: Object,
         settled: Vec<IntentKind>,
         now: Timestamp,
-    ) -> Result<Vec<UploadId>>;
+    ) -> Result<Completed>;
 
     /// The object with this SHA-256, if there is one that is addressed by its content. Reads only.
     async fn object_with(&self, sha256: Digest) -> Result<Option<Object>>;

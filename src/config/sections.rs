@@ -35,6 +35,8 @@ pub struct Server {
     pub head_timeout_secs: u64,
     /// How long a body may pause.
     pub body_stall_secs: u64,
+    /// How slow a body may be, in the mean of `body_stall_secs`; 0: as slow as it likes.
+    pub min_body_bytes_per_sec: u64,
     /// The most that a proxy in front lets through in one body; 0: no cap.
     pub max_request_bytes: u64,
     /// How many connections are served at a time.
@@ -63,6 +65,7 @@ impl Default for Server {
             drain_secs: 30,
             head_timeout_secs: 10,
             body_stall_secs: 60,
+            min_body_bytes_per_sec: 128,
             max_request_bytes: 0,
             max_connections: 4096,
             max_header_bytes: 65_536,

@@ -17,6 +17,14 @@ const GONE_WITHIN: Duration = Duration::from_millis(900);
 /// How long the answer to an ending waits until what was left is removed.
 const CLEAN_WITHIN: Duration = Duration::from_secs(5);
 
+/// What an ended upload may have left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Files here, and nothing that was announced.
+    Files,
+    FilesAndIntents,
+}
+
 impl Inner {
     pub(super) async fn abort(self: &Arc<Self>, id: UploadId, key: &UploadKey) -> Result<()> {
         let opened = self.open(id, key).await?;
@@ -53,7 +61,9 @@ impl Inner {
             live.unsettled().await;
         };
         let _ = tokio::time::timeout(GONE_WITHIN, quiet).await;
-        self.ended(&live, "aborted").await;
+        self.ended(&live, "aborted");
+        self.clean_up_soon(live.id, false, Left::FilesAndIntents)
+            .await;
         Ok(())
     }
 
@@ -113,13 +123,14 @@ impl Inner {
             }
         }
         count(upload.protocol, upload.role, "aborted");
-        self.clean_up_soon(upload.id, false).await;
+        self.clean_up_soon(upload.id, false, Left::FilesAndIntents)
+            .await;
         Ok(())
     }
 
     /// Removes what an ended upload left, but waits for it only so long. Pruning goes on with what is left then.
-    pub(super) async fn clean_up_soon(&self, id: UploadId, completed: bool) {
-        let cleaned = tokio::time::timeout(CLEAN_WITHIN, self.clean_up(id, completed));
+    pub(super) async fn clean_up_soon(&self, id: UploadId, completed: bool, left: Left) {
+        let cleaned = tokio::time::timeout(CLEAN_WITHIN, self.clean_up(id, completed, left));
         let slow = |_| EngineError::unavailable("it took too long");
         if let Err(error) = cleaned.await.map_err(slow).flatten() {
             tracing::warn!(upload = %id, %error, "what an upload left could not be removed; pruning will");
@@ -127,8 +138,11 @@ impl Inner {
     }
 
     /// Removes what an ended upload left: staged and spooled files, and what it announced. Repeatable.
-    pub(super) async fn clean_up(&self, id: UploadId, completed: bool) -> Result<()> {
+    pub(super) async fn clean_up(&self, id: UploadId, completed: bool, left: Left) -> Result<()> {
         self.remove_files(id).await?;
+        if left == Left::Files {
+            return Ok(());
+        }
         let intents = self.catalog.intents(id).await?;
         self.sweep_intents(&intents, completed).await.map(|_| ())
     }
@@ -137,6 +151,9 @@ impl Inner {
     pub(super) async fn remove_files(&self, id: UploadId) -> Result<u64> {
         if let Shape::InPlace(files) = self.store.shape() {
             files.discard(id).await?;
+        }
+        if !self.spool.has_any_of(id) {
+            return Ok(0);
         }
         let spool = std::sync::Arc::clone(&self.spool);
         Ok(blocking(move || spool.remove_upload(id)).await?)

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::complete::agree_on_length;
 use super::lease::Ask;
 use super::live::{Change, Live, Opened, State};
+use super::patience::Patience;
 use super::status::status_of;
 use super::write::Writer;
 use super::{Body, Conflict, EngineError, Expected, Inner, Result, Status, Write, Written};
@@ -206,10 +207,21 @@ impl Inner {
             expected_offset: Some(offset),
         };
         let mut expected = bytes::Bytes::new();
+        let mut patience = Patience::new(self.settings.body_pace);
         loop {
-            let sent = tokio::time::timeout(self.settings.body_stall, body.next()).await;
-            let stalled = |_| super::BodyError::Stalled(self.settings.body_stall);
-            let sent = sent.map_err(stalled).and_then(Option::transpose);
+            let since = Instant::now();
+            let sent = tokio::time::timeout(patience.left(), body.next()).await;
+            let bytes = match &sent {
+                Ok(Some(Ok(bytes))) => bytes.len(),
+                _ => 0,
+            };
+            let enough = patience.waited(since.elapsed(), bytes);
+            let sent = match sent {
+                Ok(sent) => enough.and(sent.transpose()),
+                Err(_) => enough.and(Err(super::BodyError::Stalled(
+                    self.settings.body_pace.stall,
+                ))),
+            };
             let Some(mut sent) =
                 sent.map_err(|source| EngineError::BodyBroken { offset, source })?
             else {

@@ -15,10 +15,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::abort::Left;
 use super::create::count;
 use super::flight;
 use super::hasher::Hasher;
-use super::live::{Live, Opened};
+use super::live::{self, Live, Opened};
+use super::settle::blocking;
 use super::{Complete, Completion, Conflict, EngineError, Inner, Result};
 use crate::catalog::{CatalogError, Claimed, IntentKind};
 use crate::model::digest::Digests;
@@ -199,12 +201,15 @@ impl Inner {
         }
         let (now, epoch) = (self.clock.now(), live.epoch());
         let until = now.after(HOLD);
-        self.catalog
-            .begin_assembly(live.id, epoch, length, command.digests.clone(), now, until)
+        let how = live::assemble(&live.state().snapshot.upload, until);
+        let assembled = self
+            .catalog
+            .begin_assembly(live.id, epoch, length, command.digests.clone(), how, now)
             .await
             .map_err(|error| live.catalog_failed(error))?;
         self.places.notify_waiters();
         let mut state = live.state();
+        state.key_claimed |= assembled.claimed;
         let upload = &mut state.snapshot.upload;
         upload.state = UploadState::Assembling { attempts: 0, until };
         upload.length = Some(length);
@@ -261,10 +266,19 @@ impl Inner {
             }
         };
         match outcome {
-            Ok(object) => {
+            Ok((object, left)) => {
                 metrics::histogram!("jumar_complete_duration_seconds")
                     .record(started.elapsed().as_secs_f64());
-                self.ended(live, "completed").await;
+                self.ended(live, "completed");
+                match left {
+                    Left::FilesAndIntents => self.clean_up_soon(live.id, true, left).await,
+                    // Nobody has to wait for that.
+                    Left::Files => {
+                        let (engine, id) = (Arc::clone(self), live.id);
+                        self.tasks
+                            .spawn(async move { engine.clean_up_soon(id, true, left).await });
+                    }
+                }
                 Finished::Done(Box::new(object))
             }
             Err(EngineError::Failed { reason }) => Finished::Failed(reason),
@@ -300,7 +314,7 @@ impl Inner {
     }
 
     /// All steps from assembling to completed.
-    async fn assemble(self: &Arc<Self>, live: &Arc<Live>) -> Result<Object> {
+    async fn assemble(self: &Arc<Self>, live: &Arc<Live>) -> Result<(Object, Left)> {
         if live.role() == Role::Final {
             self.compose(live).await?;
         } else {
@@ -318,13 +332,7 @@ impl Inner {
         let (object, settled) = if upload.is_staged() {
             self.bring_to_address(live, &upload, known).await?
         } else {
-            match self.claim(&upload.store_key, upload.id).await? {
-                Claimed::Yes => {}
-                Claimed::Stored(_) | Claimed::Busy(_) => {
-                    let why = format!("the key of {} belongs to another upload", upload.id);
-                    return Err(EngineError::Internal(why.into()));
-                }
-            }
+            self.claim_own(live, &upload).await?;
             let settled = vec![IntentKind::Multipart, IntentKind::Object];
             (self.make_object(live, &upload, known).await?, settled)
         };
@@ -334,17 +342,36 @@ impl Inner {
             .catalog
             .complete(upload.id, upload.epoch, object.clone(), settled, now)
             .await;
-        let ready = match completed {
+        let completed = match completed {
             Err(CatalogError::Stale) if object.first != upload.id => {
                 let why = "the object that it was to share has gone in between";
                 return Err(EngineError::unavailable(why));
             }
             completed => completed.map_err(|error| live.catalog_failed(error))?,
         };
-        for id in ready {
+        for id in completed.ready {
             self.go_on_soon(id);
         }
-        Ok(object)
+        let left = if completed.has_intents {
+            Left::FilesAndIntents
+        } else {
+            Left::Files
+        };
+        Ok((object, left))
+    }
+
+    /// Claims the key that nobody else is to have.
+    async fn claim_own(&self, live: &Live, upload: &Upload) -> Result<()> {
+        if live.state().key_claimed {
+            return Ok(());
+        }
+        match self.claim(&upload.store_key, upload.id).await? {
+            Claimed::Yes => Ok(()),
+            Claimed::Stored(_) | Claimed::Busy(_) => {
+                let why = format!("the key of {} belongs to another upload", upload.id);
+                Err(EngineError::Internal(why.into()))
+            }
+        }
     }
 
     pub(super) async fn claim(&self, key: &StoreKey, id: UploadId) -> Result<Claimed> {
@@ -419,7 +446,8 @@ impl Inner {
         let length = upload.length.unwrap_or_default();
         if length == Length(0) {
             // No byte came, so nothing is staged.
-            drop(files.open(upload.id).await?);
+            let file = files.open(upload.id).await?;
+            blocking(move || file.write_at(0, &[])).await?;
         }
         match files.publish(upload.id, &upload.store_key, length).await {
             Err(error @ StoreError::NotFound) => self.missing(live, error).await,
@@ -522,16 +550,17 @@ impl Inner {
             .await;
         failed.map_err(|error| live.catalog_failed(error))?;
         tracing::warn!(upload = %live.id, %reason, "an upload failed for good");
-        self.ended(live, "failed").await;
+        self.ended(live, "failed");
+        self.clean_up_soon(live.id, false, Left::FilesAndIntents)
+            .await;
         Ok(())
     }
 
-    /// What follows on every ending: out of memory, counted, leftovers removed.
-    pub(super) async fn ended(&self, live: &Live, event: &'static str) {
+    /// What follows on every ending, but for removing what is left: out of memory, and counted.
+    pub(super) fn ended(&self, live: &Live, event: &'static str) {
         count(live.protocol(), live.role(), event);
         self.registry.remove(live);
         self.places.notify_waiters();
-        self.clean_up_soon(live.id, event == "completed").await;
     }
 }
 

@@ -180,6 +180,9 @@ pub enum BodyError {
     /// Nothing came for too long.
     #[error("nothing came for {} s", .0.as_secs())]
     Stalled(Duration),
+    /// It came with fewer bytes a second than these.
+    #[error("it came with less than {0} bytes/s")]
+    Slow(u64),
     /// What the bytes are wrapped in is not what it has to be.
     #[error("{0}")]
     Malformed(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::complete::HOLD;
 use super::hasher::Hasher;
 use super::lease::WriterEntry;
 use super::{EngineError, Inner, Result};
-use crate::catalog::{CatalogError, Commit};
+use crate::catalog::{Assemble, CatalogError, Commit};
 use crate::model::upload::{Epoch, HashPoint, Protocol, Role, Snapshot, StoreUploadId};
 use crate::model::{
     ByteRange, Caller, KeyHash, Length, Offset, PartNumber, PartReceipt, Plan, StoreKey, Timestamp,
@@ -70,6 +71,8 @@ pub(super) struct State {
     pub(super) displaced_to: u64,
     pub(super) displaced_at: VecDeque<Instant>,
     pub(super) settling: bool,
+    /// The key that it is brought together under is claimed for it.
+    pub(super) key_claimed: bool,
     pub(super) finishing: Option<watch::Receiver<Option<super::complete::Finished>>>,
     /// Since when the store says that what the upload is made of is not there.
     pub(super) missing_since: Option<Timestamp>,
@@ -93,6 +96,7 @@ pub(super) enum HashOwner {
 
 /// What a commit adds. See [`Commit`].
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Change {
     pub(super) received: Vec<ByteRange>,
     pub(super) parts: Vec<PartReceipt>,
@@ -104,6 +108,8 @@ pub(super) struct Change {
     pub(super) length: Option<Length>,
     /// The expiry moves on without bytes, too: they are on their way.
     pub(super) alive: bool,
+    /// The upload is to be brought together, if all of it is there then.
+    pub(super) assemble: bool,
 }
 
 impl Live {
@@ -144,6 +150,7 @@ impl Live {
                 displaced_to: 0,
                 displaced_at: VecDeque::new(),
                 settling: false,
+                key_claimed: false,
                 finishing: None,
                 missing_since: None,
                 composed: BTreeMap::new(),
@@ -195,6 +202,11 @@ impl Live {
     /// Remembers something durably, and then here.
     pub(super) async fn commit(&self, engine: &Inner, change: Change) -> Result<()> {
         let now = engine.clock.now();
+        // Whoever turns it already goes on from what is committed then.
+        let turning = change
+            .assemble
+            .then(|| self.turning.try_lock().ok())
+            .flatten();
         let slides = change.alive || !change.received.is_empty();
         let (commit, expires_at) = {
             let state = self.state();
@@ -220,16 +232,18 @@ impl Live {
                 boot: engine.boot.clone(),
                 now,
                 expires_at: slides.then_some(expires_at),
+                assemble: turning.is_some().then(|| assemble(upload, now.after(HOLD))),
             };
             (commit, expires_at)
         };
         let closed = commit.closed.clone();
-        engine
+        let assembled = engine
             .catalog
             .commit(commit)
             .await
             .map_err(|error| self.catalog_failed(error))?;
         let mut state = self.state();
+        state.key_claimed |= assembled.claimed;
         let Snapshot {
             upload,
             received,
@@ -264,6 +278,12 @@ impl Live {
         }
         if let Some(boot) = &engine.boot {
             upload.boot.clone_from(boot);
+        }
+        if assembled.begun {
+            let until = now.after(HOLD);
+            upload.state = UploadState::Assembling { attempts: 0, until };
+            drop(state);
+            engine.places.notify_waiters();
         }
         Ok(())
     }
@@ -351,6 +371,14 @@ impl Live {
                 ))
             || !state.busy.is_empty();
         state.lost || (!at_work && state.last_used.elapsed() > after)
+    }
+}
+
+/// How it is brought together. An address is claimed when the digest that it is made of is known.
+pub(super) fn assemble(upload: &Upload, until: Timestamp) -> Assemble {
+    Assemble {
+        until,
+        key: (!upload.is_staged()).then(|| upload.store_key.clone()),
     }
 }
 

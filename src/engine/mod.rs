@@ -23,6 +23,7 @@ mod lane;
 mod lease;
 mod live;
 mod oversee;
+mod patience;
 mod prune;
 mod quota;
 mod readback;
@@ -67,6 +68,7 @@ pub use direct::{PartUrls, SignedPart};
 pub use error::{BodyError, Conflict, EngineError};
 pub use lane::Pace;
 pub use oversee::LastPrune;
+pub use patience::BodyPace;
 pub use settings::{Durability, Readers, Serve, Settings, Space, Verify};
 
 /// Short for results of the engine.
@@ -148,6 +150,8 @@ pub struct Write {
     pub append: bool,
     /// The body is all of the upload.
     pub whole: Option<Whole>,
+    /// If all of the upload is there when the body has ended, it is to be completed: whoever writes does so next.
+    pub completes: bool,
 }
 
 /// A body that is all of its upload. Its clean end fixes the upload's length; it is held against the digests that were

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::lane::Pace;
+use super::patience::BodyPace;
 use crate::model::caller::MediaTypes;
 use crate::model::{KeyTemplate, Length, Limits, SpaceName};
 
@@ -123,8 +124,8 @@ pub struct Settings {
     pub verify: Verify,
     /// `objects.serve`
     pub serve: Serve,
-    /// `server.body_stall_secs`
-    pub body_stall: Duration,
+    /// `server.body_stall_secs` and `server.min_body_bytes_per_sec`
+    pub body_pace: BodyPace,
     /// `prune.orphan_grace_secs`
     pub orphan_grace: Duration,
     /// Not for users: what tests put before the work of a writer's tasks.

@@ -28,10 +28,11 @@ use super::hasher::Hasher;
 use super::lane::{HashLane, WriteLane};
 use super::lease::Lease;
 use super::live::Live;
+use super::patience::Patience;
 use super::{Body, Conflict, EngineError, Expected, Inner, Result, Write, Written};
 use crate::model::digest::Digests;
 use crate::model::{ByteRange, Digest, Length, Offset, UploadId};
-use rest::{OpenCell, Segment, WholeHash};
+use rest::{OpenCell, Save, Segment, WholeHash};
 
 /// How many cells of one body may be on their way to the store.
 const MAX_FLIGHTS: usize = 6;
@@ -185,7 +186,7 @@ impl Writer {
     }
 
     async fn pump(&mut self, body: &mut Body) -> End {
-        let mut patience = self.engine.settings.body_stall;
+        let mut patience = Patience::new(self.engine.settings.body_pace);
         loop {
             let reading_since = Instant::now();
             let full = self.flights.len() >= MAX_FLIGHTS;
@@ -197,32 +198,32 @@ impl Writer {
                 () = self.lease.nudge.notified() => self.save_on_the_way().await.map(|()| None),
                 () = self.spill.notified() => self.spill_memory().await.map(|()| None),
                 () = tokio::time::sleep_until(self.commit_due) => self.save_on_the_way().await.map(|()| None),
-                frame = tokio::time::timeout(patience, body.next()), if !full => Ok(Some(frame)),
+                frame = tokio::time::timeout(patience.left(), body.next()), if !full => Ok(Some(frame)),
             };
-            match step {
+            let waited = if full {
+                Duration::ZERO
+            } else {
+                reading_since.elapsed()
+            };
+            let bytes = match step {
                 Err(error) => return End::Failed(error),
-                Ok(None) => {
-                    patience = patience.saturating_sub(if full {
-                        Duration::ZERO
-                    } else {
-                        reading_since.elapsed()
-                    });
-                }
-                Ok(Some(Err(_))) => {
-                    return End::Broken(BodyError::Stalled(self.engine.settings.body_stall));
-                }
+                Ok(None | Some(Err(_))) => None,
                 Ok(Some(Ok(None))) => return self.clean_end(),
                 Ok(Some(Ok(Some(Err(error))))) => return End::Broken(error),
-                Ok(Some(Ok(Some(Ok(bytes))))) => {
-                    patience = self.engine.settings.body_stall;
-                    self.lease.last_byte.now();
-                    match self.take(bytes).await {
-                        Ok(true) => {}
-                        Ok(false) => return End::Long,
-                        Err(Interrupted::Displaced) => return End::Displaced,
-                        Err(Interrupted::Failed(error)) => return End::Failed(error),
-                    }
+                Ok(Some(Ok(Some(Ok(bytes))))) => Some(bytes),
+            };
+            let enough = patience.waited(waited, bytes.as_ref().map_or(0, Bytes::len));
+            if let Some(bytes) = bytes {
+                self.lease.last_byte.now();
+                match self.take(bytes).await {
+                    Ok(true) => {}
+                    Ok(false) => return End::Long,
+                    Err(Interrupted::Displaced) => return End::Displaced,
+                    Err(Interrupted::Failed(error)) => return End::Failed(error),
                 }
+            }
+            if let Err(error) = enough {
+                return End::Broken(error);
             }
         }
     }
@@ -511,7 +512,12 @@ impl Writer {
                 grounded = self.ground(index).await;
             }
         }
-        self.commit_rested(true).await.and(grounded)
+        let save = if matches!(end, End::Whole) {
+            Save::Last
+        } else {
+            Save::All
+        };
+        self.commit_rested(save).await.and(grounded)
     }
 
     /// Takes in the cells that land, for as long as it may be waited for them.

@@ -11,6 +11,8 @@ use super::{Result, StoreError, disk};
 
 /// Space is reserved this many bytes at a time, ahead of the writer.
 const RESERVE_STEP_BYTES: u64 = 64 * 1024 * 1024;
+/// For files that are shorter nothing is reserved.
+pub(super) const RESERVED_FROM_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A file that several writers fill at positions of their own. All calls block; none moves a shared cursor.
 pub trait StagedFile: Send + Sync {
@@ -28,6 +30,7 @@ pub trait StagedFile: Send + Sync {
 #[derive(Debug)]
 pub struct LocalFile {
     file: File,
+    /// How far space is reserved; 0: not known yet.
     reserved: AtomicU64,
     reserve: bool,
 }
@@ -37,21 +40,23 @@ impl LocalFile {
     /// run ahead of its bytes until it is cut.
     #[must_use]
     pub fn new(file: File, reserve: bool) -> Self {
-        let reserved = AtomicU64::new(if reserve {
-            file.metadata().map_or(0, |meta| meta.len())
-        } else {
-            0
-        });
         Self {
             file,
-            reserved,
+            reserved: AtomicU64::new(0),
             reserve,
         }
     }
 
     fn reserve_up_to(&self, end: u64) {
-        let reserved = self.reserved.load(Ordering::Acquire);
-        if !self.reserve || end <= reserved || end < RESERVE_STEP_BYTES / 16 {
+        if !self.reserve || end < RESERVED_FROM_BYTES {
+            return;
+        }
+        let mut reserved = self.reserved.load(Ordering::Acquire);
+        if reserved == 0 {
+            reserved = self.file.metadata().map_or(1, |meta| meta.len().max(1));
+            self.reserved.store(reserved, Ordering::Release);
+        }
+        if end <= reserved {
             return;
         }
         let wanted = end.next_multiple_of(RESERVE_STEP_BYTES);

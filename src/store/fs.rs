@@ -8,14 +8,16 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 
 use super::check::{Finding, Outcome};
 use super::disk::SharedFolder;
-use super::file::{LocalFile, StagedFile, io_error};
+use super::file::{LocalFile, RESERVED_FROM_BYTES, StagedFile, io_error};
 use super::{ByteStream, Found, InPlace, Payload, Result, Shape, Store, StoreError, Stored, disk};
 use crate::model::{ByteRange, Length, Offset, StoreKey, UploadId};
 
@@ -119,14 +121,7 @@ impl Folders {
             .create(true)
             .truncate(false)
             .custom_flags(NO_FOLLOW);
-        let file = disk::create(&options, &self.staged(id)).map_err(away)?;
-        // Also where the file was there: the process that made it may have died before it synced the name.
-        self.sync_shared(&self.staging)?;
-        Ok(file)
-    }
-
-    fn open(&self, id: UploadId) -> Result<Arc<dyn StagedFile>> {
-        Ok(Arc::new(LocalFile::new(self.open_staged(id)?, true)))
+        disk::create(&options, &self.staged(id)).map_err(away)
     }
 
     /// An object's file and its size.
@@ -198,6 +193,8 @@ impl Folders {
         if self.power {
             // Else publishing would have all of it to sync in one go.
             disk::sync_data(&to).map_err(io_error)?;
+            // Also where the file was there: the process that made it may have died before it synced the name.
+            self.sync_shared(&self.staging)?;
         }
         if copied == stretch {
             Ok(done + copied)
@@ -208,13 +205,10 @@ impl Folders {
 
     fn publish(&self, id: UploadId, key: &StoreKey, size: Length) -> Result<Stored> {
         let name = self.objects.path().join(key.as_str());
-        let staged = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(NO_FOLLOW)
-            .open(self.staged(id));
-        let staged = match staged {
-            Ok(file) => file,
+        let staged = self.staged(id);
+        let meta = match fs::symlink_metadata(&staged) {
+            Ok(meta) if meta.is_file() => meta,
+            Ok(_) => return Err(StoreError::Refused("what is staged is no file".into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return match self.head(key)? {
                     Some(_) => Err(StoreError::Taken),
@@ -223,25 +217,22 @@ impl Folders {
             }
             Err(error) => return Err(away(error)),
         };
-        let meta = staged.metadata().map_err(away)?;
         if meta.len() < size.get() {
             // Making it longer would put zeros where bytes are missing.
             let error = format!("{} bytes are staged of {size}", meta.len());
             return Err(StoreError::Changed(error.into()));
         }
-        // What was acknowledged is synced. Cut, the file has to stay so; else this only gives back what was reserved.
-        disk::set_len(&staged, size.get()).map_err(io_error)?;
-        if self.power && meta.len() != size.get() {
-            disk::sync_all(&staged).map_err(io_error)?;
+        if meta.len() >= RESERVED_FROM_BYTES || meta.len() != size.get() {
+            self.cut(&staged, &meta, size)?;
         }
-        if let Some(folder) = name.parent() {
+        if let Some(folder) = self.folders_of(&name).next() {
             fs::create_dir_all(folder).map_err(taken_or_away)?;
+            self.object(key).map_err(|error| match error {
+                StoreError::NotFound => StoreError::Taken,
+                error => error,
+            })?;
         }
-        let name = self.object(key).map_err(|error| match error {
-            StoreError::NotFound => StoreError::Taken,
-            error => error,
-        })?;
-        match disk::hard_link(&self.staged(id), &name) {
+        match disk::hard_link(&staged, &name) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let there = fs::symlink_metadata(&name).map_err(away)?;
@@ -259,6 +250,21 @@ impl Folders {
             etag: etag(id),
             verified: true,
         })
+    }
+
+    /// Cuts what is staged to its size, and gives back what was reserved beyond it.
+    fn cut(&self, staged: &Path, meta: &fs::Metadata, size: Length) -> Result<()> {
+        let file = OpenOptions::new()
+            .write(true)
+            .custom_flags(NO_FOLLOW)
+            .open(staged)
+            .map_err(away)?;
+        disk::set_len(&file, size.get()).map_err(io_error)?;
+        // What was acknowledged is synced; cut, it has to stay so.
+        if self.power && meta.len() != size.get() {
+            disk::sync_all(&file).map_err(io_error)?;
+        }
+        Ok(())
     }
 
     fn delete(&self, key: &StoreKey) -> Result<()> {
@@ -307,8 +313,8 @@ impl Folders {
             .expect("letters, digits and hyphens are a safe key");
         let trials: [(&'static str, Trial<'_>); 4] = [
             ("write, sync and read back", &|| {
-                let file = self.open(id)?;
-                file.write_at(0, &[bytes::Bytes::from_static(CHECK_TEXT)])?;
+                let file = LocalFile::new(self.open_staged(id)?, true);
+                file.write_at(0, &[Bytes::from_static(CHECK_TEXT)])?;
                 file.sync()?;
                 let mut back = [0; CHECK_TEXT.len()];
                 if file.read_at(0, &mut back)? == back.len() && back == CHECK_TEXT {
@@ -324,7 +330,7 @@ impl Folders {
                 Ok(String::from("by a hard link"))
             }),
             ("refuse a key that is taken", &|| {
-                self.open(other)?;
+                self.open_staged(other)?;
                 match self.publish(other, &key, Length(0)) {
                     Err(StoreError::Taken) => Ok(String::new()),
                     Err(error) => Err(error),
@@ -353,6 +359,45 @@ impl Folders {
             outcome: outcome(removed.map(|()| String::new())),
         });
         findings
+    }
+}
+
+/// What is staged for an upload, opened by its first call: calls block, and asking for a handle does not.
+struct OpenedLater {
+    folders: Arc<Folders>,
+    id: UploadId,
+    file: OnceLock<LocalFile>,
+    /// Its name is durable.
+    named: AtomicBool,
+}
+
+impl OpenedLater {
+    fn file(&self) -> Result<&LocalFile> {
+        if let Some(file) = self.file.get() {
+            return Ok(file);
+        }
+        let file = LocalFile::new(self.folders.open_staged(self.id)?, true);
+        Ok(self.file.get_or_init(|| file))
+    }
+}
+
+impl StagedFile for OpenedLater {
+    fn write_at(&self, offset: u64, frames: &[Bytes]) -> Result<()> {
+        self.file()?.write_at(offset, frames)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        self.file()?.read_at(offset, buffer)
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.file()?.sync()?;
+        if !self.named.load(Ordering::Acquire) {
+            // Also where the file was there: the process that made it may have died before it synced the name.
+            self.folders.sync_shared(&self.folders.staging)?;
+            self.named.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 }
 
@@ -445,7 +490,12 @@ impl Store for FsStore {
 #[async_trait]
 impl InPlace for FsStore {
     async fn open(&self, id: UploadId) -> Result<Arc<dyn StagedFile>> {
-        self.blocking(move |folders| folders.open(id)).await
+        Ok(Arc::new(OpenedLater {
+            folders: Arc::clone(&self.0),
+            id,
+            file: OnceLock::new(),
+            named: AtomicBool::new(false),
+        }))
     }
 
     async fn copy_in(
@@ -506,7 +556,8 @@ mod tests {
             let id = UploadId::generate();
             let copied = store.copy_in(id, Offset(0), &key, Length(6)).await;
             assert!(copied.is_err());
-            InPlace::open(&store, id).await.unwrap();
+            let file = InPlace::open(&store, id).await.unwrap();
+            file.write_at(0, &[]).unwrap();
             let refused = store.publish(id, &key, Length(0)).await;
             assert!(matches!(refused, Err(StoreError::Taken)), "{refused:?}");
         }

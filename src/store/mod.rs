@@ -167,8 +167,8 @@ pub trait Store: Send + Sync + 'static {
 /// A store whose objects are files, written in place under the upload's name and then published under their key.
 #[async_trait]
 pub trait InPlace: Send + Sync {
-    /// Opens what is staged for an upload, making it if it is not there. Under `durability = "power"` the file's name is
-    /// durable when this returns. Repeatable; two handles of one upload write to the same bytes.
+    /// What is staged for an upload. Its file is made, if it is not there, by the first call on the handle, and
+    /// [`StagedFile::sync`] makes its name durable, too. Repeatable; two handles of one upload write to the same bytes.
     async fn open(&self, id: UploadId) -> Result<std::sync::Arc<dyn StagedFile>>;
 
     /// Copies a whole object, which may be empty, into what is staged for an upload, from `at` on. Makes what is staged if it

@@ -134,16 +134,18 @@ impl Spool {
         removed
     }
 
+    /// Whether there is anything of an upload.
+    #[must_use]
+    pub fn has_any_of(&self, id: UploadId) -> bool {
+        self.cells().bytes.range(cells_of(id)).next().is_some()
+    }
+
     /// Removes everything of one upload; returns how many files. Repeatable.
     pub fn remove_upload(&self, id: UploadId) -> Result<u64> {
         let numbers: Vec<PartNumber> = {
             let cells = self.cells();
-            let all = (id, PartNumber(0))..=(id, PartNumber(u32::MAX));
-            cells
-                .bytes
-                .range(all)
-                .map(|((_, number), _)| *number)
-                .collect()
+            let all = cells.bytes.range(cells_of(id));
+            all.map(|((_, number), _)| *number).collect()
         };
         for number in &numbers {
             self.remove_cell(id, *number)?;
@@ -192,6 +194,10 @@ pub fn free_bytes(path: &Path) -> Result<u64> {
     stat.f_bavail
         .checked_mul(stat.f_frsize)
         .ok_or_else(|| StoreError::Unavailable("the disk's size is not believable".into()))
+}
+
+fn cells_of(id: UploadId) -> std::ops::RangeInclusive<(UploadId, PartNumber)> {
+    (id, PartNumber(0))..=(id, PartNumber(u32::MAX))
 }
 
 fn parse_name(name: &str) -> Option<(UploadId, PartNumber)> {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jumar::catalog::sqlite::SqliteCatalog;
 use jumar::catalog::{
-    Aborted, ApiKeyRecord, Catalog, Claimed, Commit, Created, Due, Filter, Idempotency, Intent,
-    IntentKind, Known, Leftover, NewUpload, Open, Owner, Result, Revoked, Source, SpaceUsage,
-    TokenLists, Tokens,
+    Aborted, ApiKeyRecord, Assemble, Assembled, Catalog, Claimed, Commit, Completed, Created, Due,
+    Filter, Idempotency, Intent, IntentKind, Known, Leftover, NewUpload, Open, Owner, Result,
+    Revoked, Source, SpaceUsage, TokenLists, Tokens,
 };
 use jumar::model::digest::Digests;
 use jumar::model::quota::Used;
@@ -55,18 +55,18 @@ pass! { Catalog {
     fn used(owner: UploadOwner, limits: Limits, idle_since: Timestamp, now: Timestamp) -> Vec<Used>;
     fn load(id: UploadId) -> Option<Snapshot>;
     fn claim(id: UploadId, now: Timestamp) -> Snapshot;
-    fn commit(commit: Commit) -> ();
+    fn commit(commit: Commit) -> Assembled;
     fn announce(intent: Intent, epoch: Epoch) -> ();
     fn stage(id: UploadId, epoch: Epoch, key: StoreKey) -> ();
     fn name_multipart(id: UploadId, epoch: Epoch, store_upload_id: StoreUploadId, unchecked: bool) -> ();
     fn open_parts(id: UploadId, epoch: Epoch, numbers: Vec<PartNumber>, until: Timestamp) -> ();
-    fn begin_assembly(id: UploadId, epoch: Epoch, length: Length, digests: Digests, now: Timestamp, until: Timestamp) -> ();
+    fn begin_assembly(id: UploadId, epoch: Epoch, length: Length, digests: Digests, assemble: Assemble, now: Timestamp) -> Assembled;
     fn postpone_assembly(id: UploadId, epoch: Epoch, until: Timestamp) -> ();
     fn hold_assembly(id: UploadId, epoch: Epoch, until: Timestamp) -> ();
     fn due_assemblies(now: Timestamp, after: Option<Due>, limit: u32) -> Vec<Due>;
     fn claim_assembly(id: UploadId, now: Timestamp, until: Timestamp) -> Option<Snapshot>;
     fn claim_key(key: StoreKey, id: UploadId, now: Timestamp) -> Claimed;
-    fn complete(id: UploadId, epoch: Epoch, object: Object, settled: Vec<IntentKind>, now: Timestamp) -> Vec<UploadId>;
+    fn complete(id: UploadId, epoch: Epoch, object: Object, settled: Vec<IntentKind>, now: Timestamp) -> Completed;
     fn object_with(sha256: Digest) -> Option<Object>;
     fn sources(id: UploadId) -> Vec<Source>;
     fn fail(id: UploadId, epoch: Epoch, reason: FailureReason, now: Timestamp) -> ();

@@ -9,8 +9,8 @@ use jumar::catalog::Catalog;
 use jumar::catalog::sqlite::{SqliteCatalog, Synchronous, migrate};
 use jumar::clock::Clock;
 use jumar::engine::{
-    Body, BodyError, Complete, Completion, Create, Durability, Engine, EngineError, NewRole, Serve,
-    Settings, Status, Verify, Write, Written,
+    Body, BodyError, BodyPace, Complete, Completion, Create, Durability, Engine, EngineError,
+    NewRole, Serve, Settings, Status, Verify, Write, Written,
 };
 use jumar::model::digest::Digests;
 use jumar::model::upload::{Declared, Protocol};
@@ -98,7 +98,10 @@ impl Ground {
             url_ttl: Duration::from_hours(1),
             verify: Verify::Readback,
             serve: Serve::Proxy,
-            body_stall: Duration::from_secs(5),
+            body_pace: BodyPace {
+                stall: Duration::from_secs(5),
+                least_bytes_per_sec: 0,
+            },
             orphan_grace: Duration::from_mins(10),
             pace: jumar::engine::Pace::default(),
         }
@@ -276,6 +279,7 @@ pub(crate) fn write(session: &Session, start: u64, len: u64) -> Write {
         digests: Digests::default().into(),
         append: false,
         whole: None,
+        completes: false,
     }
 }
 

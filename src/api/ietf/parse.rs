@@ -56,6 +56,7 @@ impl Content {
             digests: self.digests.clone().into(),
             append: true,
             whole: None,
+            completes: self.last,
         }
     }
 }

@@ -162,6 +162,7 @@ pub(super) fn chunk(id: &str, headers: &HeaderMap) -> Result<Chunk, Problem> {
                 digests: content_digests(headers)?.into(),
                 append: false,
                 whole: None,
+                completes: false,
             }))
         }
     }

@@ -85,6 +85,7 @@ impl File {
             whole: Some(Whole {
                 at_most: self.max_size,
             }),
+            completes: !self.stage,
         }
     }
 }

@@ -141,7 +141,7 @@ fn broken(source: BodyError) -> Problem {
     match source {
         // Where the wire broke is nothing that a client has to be told the inside of.
         BodyError::Cut(_) => Problem::bad_request(kept_nothing("the body ended early")),
-        BodyError::Stalled(_) => {
+        BodyError::Stalled(_) | BodyError::Slow(_) => {
             let detail = format!("the body ended early: {source}");
             Problem::bad_request(kept_nothing(&detail))
         }

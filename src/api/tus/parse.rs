@@ -53,6 +53,7 @@ impl Chunk {
             digests: self.digests,
             append: true,
             whole: None,
+            completes: true,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! From every byte there to one who makes the object: `begin_assembly` to `claim_key`.
 
 use super::*;
-use crate::catalog::{Claimed, Due};
+use crate::catalog::{Assembled, Claimed, Due};
 
 pub(crate) async fn assembly_begins_when_every_byte_is_there(catalog: Shared) {
     let upload = uploading(&catalog).await;
@@ -11,14 +11,17 @@ pub(crate) async fn assembly_begins_when_every_byte_is_there(catalog: Shared) {
             FIRST,
             Length(10),
             Digests::default(),
+            until(EXPIRY),
             LATER,
-            EXPIRY,
         )
     };
     begin().await.expect("begun");
     let found = load(&catalog, upload.id).await.upload;
-    let until = EXPIRY;
-    assert_eq!(found.state, UploadState::Assembling { attempts: 0, until });
+    let assembling = UploadState::Assembling {
+        attempts: 0,
+        until: EXPIRY,
+    };
+    assert_eq!(found.state, assembling);
     assert_eq!(found.length, Some(Length(10)));
     assert_eq!(found.updated_at, LATER);
     assert_stale(begin().await);
@@ -30,8 +33,8 @@ pub(crate) async fn assembly_begins_when_every_byte_is_there(catalog: Shared) {
             FIRST,
             Length(0),
             Digests::default(),
+            until(EXPIRY),
             LATER,
-            EXPIRY,
         )
         .await
         .expect("nothing is missing of nothing");
@@ -43,7 +46,14 @@ pub(crate) async fn assembly_begins_when_every_byte_is_there(catalog: Shared) {
 
 pub(crate) async fn assembly_does_not_begin_otherwise(catalog: Shared) {
     let begin = |id, epoch, length| {
-        catalog.begin_assembly(id, epoch, Length(length), Digests::default(), LATER, EXPIRY)
+        catalog.begin_assembly(
+            id,
+            epoch,
+            Length(length),
+            Digests::default(),
+            until(EXPIRY),
+            LATER,
+        )
     };
     let whole = uploading(&catalog).await;
     assert_stale(begin(whole.id, Epoch(2), 10).await);
@@ -75,7 +85,7 @@ pub(crate) async fn digests_join_what_was_declared(catalog: Shared) {
     let told = digest(DigestAlgorithm::Sha256, 1);
     let begin = |digests: Vec<Digest>| {
         let digests = digests.into_iter().collect();
-        catalog.begin_assembly(upload.id, FIRST, Length(10), digests, LATER, EXPIRY)
+        catalog.begin_assembly(upload.id, FIRST, Length(10), digests, until(EXPIRY), LATER)
     };
     assert_stale(begin(vec![told.clone(), digest(DigestAlgorithm::Md5, 8)]).await);
     assert_eq!(
@@ -91,7 +101,7 @@ pub(crate) async fn digests_join_what_was_declared(catalog: Shared) {
 
 pub(crate) async fn an_assembly_is_due_when_nobody_holds_it(catalog: Shared) {
     let mut ids = Vec::new();
-    for until in [30, 10, 20, 40] {
+    for at in [30, 10, 20, 40] {
         let upload = uploading(&catalog).await;
         catalog
             .begin_assembly(
@@ -99,8 +109,8 @@ pub(crate) async fn an_assembly_is_due_when_nobody_holds_it(catalog: Shared) {
                 FIRST,
                 Length(10),
                 Digests::default(),
+                until(Timestamp(at)),
                 START,
-                Timestamp(until),
             )
             .await
             .expect("begun");
@@ -233,4 +243,58 @@ pub(crate) async fn a_key_is_not_claimed_for_what_has_ended(catalog: Shared) {
     for id in [upload.id, UploadId::generate()] {
         assert_stale(catalog.claim_key(upload.store_key.clone(), id, LATER).await);
     }
+}
+
+pub(crate) async fn an_assembly_begins_with_the_last_bytes(catalog: Shared) {
+    let upload = pending(&catalog).await;
+    let key = Some(upload.store_key.clone());
+    let with = |received| Commit {
+        received: vec![received],
+        length: Some(Length(10)),
+        now: LATER,
+        assemble: Some(Assemble {
+            until: EXPIRY,
+            key: key.clone(),
+        }),
+        ..nothing_of(upload.id, FIRST)
+    };
+    let some = catalog.commit(with(range(0, 9))).await;
+    assert_eq!(some.expect("committed"), Assembled::default());
+    assert_eq!(state(&catalog, upload.id).await, UploadState::Uploading);
+    let all = catalog.commit(with(range(9, 10))).await.expect("committed");
+    let whole = Assembled {
+        begun: true,
+        claimed: true,
+    };
+    assert_eq!(all, whole);
+    let assembling = UploadState::Assembling {
+        attempts: 0,
+        until: EXPIRY,
+    };
+    assert_eq!(state(&catalog, upload.id).await, assembling);
+    let again = catalog.commit(with(range(9, 10))).await;
+    assert_eq!(again.expect("committed"), Assembled::default());
+    assert_eq!(state(&catalog, upload.id).await, assembling);
+    let other = pending(&catalog).await;
+    let taken = catalog.claim_key(upload.store_key.clone(), other.id, LATER);
+    assert_eq!(taken.await.expect("asked"), Claimed::Busy(upload.id));
+}
+
+pub(crate) async fn an_assembly_begins_without_a_key_that_is_taken(catalog: Shared) {
+    let [holder, upload] = [pending(&catalog).await, uploading(&catalog).await];
+    let key = upload.store_key.clone();
+    let claimed = catalog.claim_key(key.clone(), holder.id, LATER).await;
+    assert_eq!(claimed.expect("claimed"), Claimed::Yes);
+    let how = Assemble {
+        until: EXPIRY,
+        key: Some(key),
+    };
+    let begun = catalog
+        .begin_assembly(upload.id, FIRST, Length(10), Digests::default(), how, LATER)
+        .await;
+    let without = Assembled {
+        begun: true,
+        claimed: false,
+    };
+    assert_eq!(begun.expect("begun"), without);
 }

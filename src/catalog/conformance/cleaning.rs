@@ -119,7 +119,14 @@ pub(crate) async fn leftovers_are_of_ended_uploads_in_pages(catalog: Shared) {
             2 => drop(catalog.abort(id, at).await.expect("aborted")),
             3 => {
                 catalog
-                    .begin_assembly(id, FIRST, Length(10), Digests::default(), START, LATER)
+                    .begin_assembly(
+                        id,
+                        FIRST,
+                        Length(10),
+                        Digests::default(),
+                        until(LATER),
+                        START,
+                    )
                     .await
                     .expect("begun");
                 catalog

@@ -18,7 +18,7 @@ async fn part(catalog: &Shared) -> Upload {
     let received = all_of(id, FIRST, 10);
     catalog.commit(received).await.expect("committed");
     catalog
-        .begin_assembly(id, FIRST, Length(10), digests, START, LATER)
+        .begin_assembly(id, FIRST, Length(10), digests, until(LATER), START)
         .await
         .expect("begun");
     upload
@@ -34,6 +34,7 @@ async fn finish(catalog: &Shared, upload: &Upload, size: u64) -> Vec<UploadId> {
         .complete(upload.id, epoch, object, vec![IntentKind::Multipart], LATER)
         .await
         .expect("completed")
+        .ready
 }
 
 async fn made_of(catalog: &Shared, parts: &[&Upload]) -> Created {

@@ -76,8 +76,8 @@ pub(crate) async fn urls_are_forgotten_when_the_upload_ends(catalog: Shared) {
         FIRST,
         Length(10),
         Digests::default(),
+        until(LATER),
         START,
-        LATER,
     );
     assembled.await.expect("begun");
     assert_eq!(load(&catalog, completed.id).await.direct.len(), 1);

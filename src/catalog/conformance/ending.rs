@@ -20,8 +20,8 @@ pub(crate) async fn completing_happens_once(catalog: Shared) {
             FIRST,
             Length(10),
             Digests::default(),
+            until(LATER),
             START,
-            LATER,
         )
         .await
         .expect("begun");

@@ -66,13 +66,13 @@ async fn bring(catalog: &Shared, upload: &Upload, bytes: u64) -> Result<()> {
         received: vec![range(0, bytes)],
         ..nothing_of(upload.id, FIRST)
     };
-    catalog.commit(commit).await
+    catalog.commit(commit).await.map(drop)
 }
 
 async fn finish(catalog: &Shared, upload: &Upload, bytes: u64) {
     let (length, digests) = (Length(bytes), Digests::default());
     catalog
-        .begin_assembly(upload.id, FIRST, length, digests, START, LATER)
+        .begin_assembly(upload.id, FIRST, length, digests, until(LATER), START)
         .await
         .expect("begun");
     let object = Object {

@@ -33,7 +33,7 @@ async fn bringing(catalog: &Shared) -> (Upload, Object) {
     (upload, object)
 }
 
-async fn complete(catalog: &Shared, upload: &Upload, object: &Object) -> Result<Vec<UploadId>> {
+async fn complete(catalog: &Shared, upload: &Upload, object: &Object) -> Result<Completed> {
     let epoch = load(catalog, upload.id).await.upload.epoch;
     let settled = vec![IntentKind::Address];
     catalog

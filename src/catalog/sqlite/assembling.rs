@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::ranges;
 use super::rows::{self, integer, json, read_id};
 use super::writing::{bump_epoch, fixed_length, owned, standing};
-use crate::catalog::{CatalogError, Claimed, Result};
+use crate::catalog::{Assemble, Assembled, CatalogError, Claimed, Result};
 use crate::model::digest::Digests;
 use crate::model::upload::{Epoch, Snapshot};
 use crate::model::{Length, StoreKey, Timestamp, UploadId};
@@ -16,9 +16,9 @@ pub(super) fn begin(
     epoch: Epoch,
     length: Length,
     digests: &Digests,
+    assemble: &Assemble,
     now: Timestamp,
-    until: Timestamp,
-) -> Result<()> {
+) -> Result<Assembled> {
     let standing = owned(tx, id, epoch)?;
     fixed_length(&standing, Some(length))?;
     if !standing.takes_bytes() || !ranges::cover(tx, id, length)? || ranges::exceed(tx, id, length)?
@@ -37,17 +37,36 @@ pub(super) fn begin(
     }
     tx.prepare_cached(
         "UPDATE upload_sessions
-         SET state = 'assembling', length = ?2, declared_digests = ?3, updated_at = ?4, held_until = ?5, attempts = 0
-         WHERE id = ?1",
+         SET length = ?2, declared_digests = ?3, updated_at = ?4 WHERE id = ?1",
     )?
     .execute(params![
         id.as_bytes(),
         integer(length.get())?,
         json(&declared)?,
         now.0,
-        until.0,
     ])?;
-    Ok(())
+    turn(tx, id, assemble, now)
+}
+
+/// An upload that takes bytes, and has all of them, is to be brought together.
+pub(super) fn turn(
+    tx: &Connection,
+    id: UploadId,
+    assemble: &Assemble,
+    now: Timestamp,
+) -> Result<Assembled> {
+    tx.prepare_cached(
+        "UPDATE upload_sessions SET state = 'assembling', held_until = ?2, attempts = 0 WHERE id = ?1",
+    )?
+    .execute(params![id.as_bytes(), assemble.until.0])?;
+    let claimed = match &assemble.key {
+        Some(key) => matches!(claim_key(tx, key, id, now)?, Claimed::Yes),
+        None => false,
+    };
+    Ok(Assembled {
+        begun: true,
+        claimed,
+    })
 }
 
 pub(super) fn postpone(

@@ -10,7 +10,7 @@ use super::intents;
 use super::quota;
 use super::rows::{self, integer, json, word};
 use super::writing::{owned, standing};
-use crate::catalog::{Aborted, CatalogError, Claimed, IntentKind, NewUpload, Result};
+use crate::catalog::{Aborted, CatalogError, Claimed, Completed, IntentKind, NewUpload, Result};
 use crate::model::upload::{Epoch, FailureReason, Protocol, Role};
 use crate::model::{
     Digest, DigestAlgorithm, Object, StoreKey, Timestamp, Upload, UploadId, UploadState,
@@ -23,7 +23,7 @@ pub(super) fn complete(
     object: Object,
     settled: &[IntentKind],
     now: Timestamp,
-) -> Result<Vec<UploadId>> {
+) -> Result<Completed> {
     assembling(tx, id, epoch)?;
     match claim_key(tx, &object.key, id, now)? {
         Claimed::Yes if object.first == id => record(tx, &object, now)?,
@@ -34,14 +34,18 @@ pub(super) fn complete(
     place(tx, id, &object.key)?;
     intents::settle(tx, id, settled)?;
     let upload = end(tx, id, &UploadState::Completed { object, at: now }, now)?;
-    match upload.role {
-        Role::Whole => Ok(Vec::new()),
-        Role::Partial => concat::completed(tx, id, now),
+    let ready = match upload.role {
+        Role::Whole => Vec::new(),
+        Role::Partial => concat::completed(tx, id, now)?,
         Role::Final => {
             concat::used(tx, id, now)?;
-            Ok(Vec::new())
+            Vec::new()
         }
-    }
+    };
+    Ok(Completed {
+        ready,
+        has_intents: !intents::of(tx, id)?.is_empty(),
+    })
 }
 
 /// The object is there, under a key that was claimed for it.

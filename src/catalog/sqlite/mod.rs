@@ -35,8 +35,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Aborted, Catalog, Claimed, Commit, Created, Due, Filter, Idempotency, Intent, IntentKind,
-    Known, Leftover, NewUpload, Open, Owner, Result, Source, SpaceUsage,
+    Aborted, Assemble, Assembled, Catalog, Claimed, Commit, Completed, Created, Due, Filter,
+    Idempotency, Intent, IntentKind, Known, Leftover, NewUpload, Open, Owner, Result, Source,
+    SpaceUsage,
 };
 use crate::model::digest::Digests;
 use crate::model::quota::Used;
@@ -131,7 +132,7 @@ impl Catalog for SqliteCatalog {
         self.writer.run(move |tx| writing::claim(tx, id, now)).await
     }
 
-    async fn commit(&self, commit: Commit) -> Result<()> {
+    async fn commit(&self, commit: Commit) -> Result<Assembled> {
         self.writer
             .run(move |tx| writing::commit(tx, &commit))
             .await
@@ -179,11 +180,11 @@ impl Catalog for SqliteCatalog {
         epoch: Epoch,
         length: Length,
         digests: Digests,
+        assemble: Assemble,
         now: Timestamp,
-        until: Timestamp,
-    ) -> Result<()> {
+    ) -> Result<Assembled> {
         self.writer
-            .run(move |tx| assembling::begin(tx, id, epoch, length, &digests, now, until))
+            .run(move |tx| assembling::begin(tx, id, epoch, length, &digests, &assemble, now))
             .await
     }
 
@@ -234,7 +235,7 @@ impl Catalog for SqliteCatalog {
         object: Object,
         settled: Vec<IntentKind>,
         now: Timestamp,
-    ) -> Result<Vec<UploadId>> {
+    ) -> Result<Completed> {
         self.writer
             .run(move |tx| ending::complete(tx, id, epoch, object, &settled, now))
             .await

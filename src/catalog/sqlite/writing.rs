@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::rows::{self, column, integer, number, optional_number};
-use super::{direct, quota, ranges};
-use crate::catalog::{CatalogError, Commit, Result};
+use super::{assembling, direct, quota, ranges};
+use crate::catalog::{Assembled, CatalogError, Commit, Result};
 use crate::model::upload::{Epoch, Snapshot};
 use crate::model::{Length, PartReceipt, Timestamp, UploadId};
 
@@ -69,7 +69,7 @@ pub(super) fn claim(tx: &Connection, id: UploadId, now: Timestamp) -> Result<Sna
     rows::snapshot(tx, id)?.ok_or(CatalogError::NotFound)
 }
 
-pub(super) fn commit(tx: &Connection, commit: &Commit) -> Result<()> {
+pub(super) fn commit(tx: &Connection, commit: &Commit) -> Result<Assembled> {
     let standing = owned(tx, commit.id, commit.epoch)?;
     let length = fixed_length(&standing, commit.length)?;
     for range in &commit.received {
@@ -115,7 +115,14 @@ pub(super) fn commit(tx: &Connection, commit: &Commit) -> Result<()> {
         commit.now.0,
         commit.expires_at.map(|at| at.0),
     ])?;
-    Ok(())
+    match (&commit.assemble, length) {
+        (Some(assemble), Some(length))
+            if standing.takes_bytes() && ranges::cover(tx, commit.id, length)? =>
+        {
+            assembling::turn(tx, commit.id, assemble, commit.now)
+        }
+        _ => Ok(Assembled::default()),
+    }
 }
 
 /// The length after it was told to be `told`. Once known it never changes.

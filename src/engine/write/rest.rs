@@ -70,6 +70,17 @@ pub(super) struct Segment {
     saved: Option<Saved>,
 }
 
+/// What a commit is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Save {
+    /// Cells have landed. What is placed stays uncommitted.
+    Landed,
+    /// What is placed is made durable, too.
+    All,
+    /// The body has come whole.
+    Last,
+}
+
 enum SegmentState {
     /// In a file; durable after the next flush.
     Placed,
@@ -380,7 +391,7 @@ impl Writer {
                 };
                 segment.state = SegmentState::Landed { receipt, mark };
                 if self.last_commit.elapsed() >= COMMIT_TOGETHER {
-                    self.commit_rested(false).await?;
+                    self.commit_rested(Save::Landed).await?;
                 }
                 Ok(())
             }
@@ -425,15 +436,16 @@ impl Writer {
             } else {
                 self.spill_memory().await?;
             }
-            self.commit_rested(true).await?;
+            self.commit_rested(Save::All).await?;
         }
         self.saves += 1;
         self.lease.saves.send_replace(self.saves);
         Ok(())
     }
 
-    /// Commits the segments that rest, up to the first that still flies. With `flush`, what is placed is made durable first.
-    pub(super) async fn commit_rested(&mut self, flush: bool) -> Result<()> {
+    /// Commits the segments that rest, up to the first that still flies.
+    pub(super) async fn commit_rested(&mut self, save: Save) -> Result<()> {
+        let flush = save != Save::Landed;
         let flushed = if flush {
             self.writes.flush().await
         } else {
@@ -479,6 +491,7 @@ impl Writer {
         self.last_commit = Instant::now();
         if std::mem::take(&mut self.commit_anyway) || !change.received.is_empty() {
             change.alive = self.request.whole.is_some();
+            change.assemble = self.request.completes && save == Save::Last;
             let landed: Vec<_> = change.parts.iter().map(|part| part.number).collect();
             let committed = self.live.commit(&self.engine, change).await;
             self.commit_failed |= committed.is_err();

@@ -328,8 +328,8 @@ async fn one_that_cannot_be_read_keeps_no_assembly_waiting() {
                 epoch,
                 Length(0),
                 jumar::model::digest::Digests::default(),
+                jumar::catalog::Assemble { until, key: None },
                 now,
-                until,
             )
             .await
             .unwrap();

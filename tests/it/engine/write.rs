@@ -381,7 +381,7 @@ async fn a_status_has_what_live_writers_have() {
 async fn keep_what_came_of_a_body_that_stalls() {
     for ground in [Ground::fs(), Ground::s3().await] {
         let rig = super::kit::rig_with(ground, |settings| {
-            settings.body_stall = Duration::from_millis(200);
+            settings.body_pace.stall = Duration::from_millis(200);
         })
         .await;
         let session = rig.create(Some(MIB)).await;

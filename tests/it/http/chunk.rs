@@ -314,6 +314,30 @@ async fn a_stalled_body_is_cut_and_kept() {
 }
 
 #[tokio::test]
+async fn bounded_a_body_that_trickles_is_cut_and_kept() {
+    for ground in [Ground::fs(), Ground::s3().await] {
+        let server = Server::start(ground, |config| {
+            config.server.body_stall_secs = 1;
+            config.server.min_body_bytes_per_sec = 100;
+        })
+        .await;
+        let upload = server.create_of(1000).await;
+        let mut connection = server
+            .put_head(&upload, "bytes 0-999/1000", &[("Content-Length", "1000")])
+            .await;
+        for _ in 0..60 {
+            let _ = connection.send(b"a").await;
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let refused = connection.answer().await;
+        refused.expect_problem(400, "bad_request");
+        let detail = refused.json()["detail"].to_string();
+        assert!(detail.contains("less than 100 bytes/s"), "{detail}");
+        assert!(offset(&server, &upload).await < 100);
+    }
+}
+
+#[tokio::test]
 async fn digests_of_a_chunk() {
     for server in both().await {
         let upload = server.create_of(9).await;
