@@ -91,8 +91,8 @@ pub(super) async fn start(mut app: App) -> Result<Running, AppError> {
     let health = Health::new(app.engine.clone());
     let routes = routes(&app, health.clone()).await?;
     let (tls, reload) = open_tls(config).await?.unzip();
-    let main = app.inherited.tcp_or(config.server.listen).await?;
-    let admin = listen(config.server.admin_listen).await?;
+    let main = app.inherited.tcp_or(config.server.listen)?;
+    let admin = listen(config.server.admin_listen)?;
     let address = main.local_addr().unwrap_or(config.server.listen);
     let admin_address = admin.local_addr().unwrap_or(config.server.admin_listen);
     let unix = app.inherited.unix_or(&config.server).await?;

@@ -8,11 +8,15 @@ use std::os::unix::net as unix;
 use std::path::Path;
 
 use listenfd::ListenFd;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream};
 
 use super::AppError;
 use crate::api::listener::{Listener, SocketFile};
 use crate::config::{FileMode, Server};
+
+/// How many connections may wait to be accepted. When a server comes back, all its clients do: whoever finds the queue full
+/// tries again after seconds that double each time. The system has a cap of its own (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
 
 /// Sockets that whoever started this process listens on for it (`LISTEN_FDS`): systemd's socket activation.
 #[derive(Debug, Default)]
@@ -52,9 +56,9 @@ impl Inherited {
             .and_then(|socket| socket.local_addr().ok())
     }
 
-    pub(super) async fn tcp_or(&mut self, address: SocketAddr) -> Result<TcpListener, AppError> {
+    pub(super) fn tcp_or(&mut self, address: SocketAddr) -> Result<TcpListener, AppError> {
         let Some(socket) = self.tcp.take() else {
-            return listen(address).await;
+            return listen(address);
         };
         let nonblocking = socket.set_nonblocking(true);
         nonblocking
@@ -85,10 +89,17 @@ impl Inherited {
     }
 }
 
-pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| AppError::Listen { address, source })
+pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, AppError> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    };
+    let listening = socket.and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    });
+    listening.map_err(|source| AppError::Listen { address, source })
 }
 
 async fn listen_unix(path: &Path, FileMode(mode): FileMode) -> io::Result<Listener> {

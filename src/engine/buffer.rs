@@ -20,9 +20,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const LANDING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A frame from the network of at least this size is kept as it came. A smaller one pins more memory than it fills, so such
-/// ones are copied together into buffers of this size; of a small budget a buffer takes only a part, in bytes no less than a page.
+/// ones are copied together into buffers of this size. Of a small budget a buffer takes only a part, and where many share it, less:
+/// all their buffers together take no more than a part of it either. No buffer is smaller than a page.
 const BUFFER_BYTES: usize = 64 * 1024;
 const BUFFER_PART: usize = 16;
+const BUFFERS_PART: usize = 4;
 const PAGE_BYTES: usize = 4 * 1024;
 /// At most this part of the budget is kept in buffers that nobody uses.
 const SPARE_PART: usize = 4;
@@ -43,7 +45,7 @@ struct Shared {
 }
 
 /// Memory that was granted; dropping it gives it back.
-pub(super) struct Grant(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(super) struct Grant(OwnedSemaphorePermit);
 
 /// Bytes with the memory that they take. Clones share the grant.
 #[derive(Clone)]
@@ -127,6 +129,22 @@ impl Budget {
         Arc::new(Grant(permit.expect("nothing is always there")))
     }
 
+    /// How large a buffer for a frame of so many bytes is now.
+    fn buffer_for(&self, bytes: usize) -> usize {
+        let share = self.0.total / BUFFERS_PART / (self.holders().len() + 1);
+        let pages = (share / PAGE_BYTES).max(1) * PAGE_BYTES;
+        pages
+            .max(bytes.next_power_of_two())
+            .min(self.0.buffer_bytes)
+    }
+
+    fn holders(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Notify>>> {
+        self.0
+            .holders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn spare(&self) -> MutexGuard<'_, Vec<MmapMut>> {
         self.0.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -138,12 +156,7 @@ impl Budget {
 
     /// Each is asked once: who does not get to it holds up nobody else.
     fn ask_oldest_to_spill(&self) {
-        let mut holders = self
-            .0
-            .holders
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, oldest)) = holders.pop_first() {
+        if let Some((_, oldest)) = self.holders().pop_first() {
             oldest.notify_one();
         }
     }
@@ -151,11 +164,7 @@ impl Budget {
     /// Registers a part-filled cell that its writer can spill when `notice` comes. Dropping it takes it out.
     pub(super) fn hold(&self, notice: &Arc<Notify>) -> Holding {
         let number = self.0.next_holder.fetch_add(1, Ordering::Relaxed);
-        self.0
-            .holders
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(number, Arc::clone(notice));
+        self.holders().insert(number, Arc::clone(notice));
         Holding {
             budget: self.clone(),
             number,
@@ -177,12 +186,7 @@ pub(super) struct Holding {
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        self.budget
-            .0
-            .holders
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.number);
+        self.budget.holders().remove(&self.number);
     }
 }
 
@@ -199,26 +203,31 @@ impl Drop for Flying {
 /// come and go between long-lived things would leave holes in the heap, which the budget does not see.
 struct Buffer {
     memory: Option<MmapMut>,
+    size: usize,
     len: usize,
     budget: Budget,
 }
 
 impl Buffer {
-    fn new(budget: &Budget) -> Self {
-        let spare = budget.spare().pop();
+    fn new(budget: &Budget, size: usize) -> Self {
+        let spare = if size == budget.0.buffer_bytes {
+            budget.spare().pop()
+        } else {
+            None
+        };
         let memory = spare.unwrap_or_else(|| {
-            MmapMut::map_anon(budget.0.buffer_bytes)
-                .expect("there is memory for what the budget allows")
+            MmapMut::map_anon(size).expect("there is memory for what the budget allows")
         });
         Self {
             memory: Some(memory),
+            size,
             len: 0,
             budget: budget.clone(),
         }
     }
 
     fn room(&self) -> usize {
-        self.budget.0.buffer_bytes - self.len
+        self.size - self.len
     }
 
     fn push(&mut self, bytes: &[u8]) {
@@ -240,6 +249,9 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        if self.size < self.budget.0.buffer_bytes {
+            return;
+        }
         let mut spare = self.budget.spare();
         if spare.len() < self.budget.0.total / SPARE_PART / self.budget.0.buffer_bytes {
             spare.extend(self.memory.take());
@@ -272,7 +284,7 @@ impl Gather {
             .buffer
             .as_ref()
             .is_some_and(|(buffer, _)| buffer.room() >= bytes.len());
-        (!fits).then_some(buffer_bytes)
+        (!fits).then(|| self.budget.buffer_for(bytes.len()))
     }
 
     /// Adds bytes, with the grant that [`needs`](Self::needs) asked for. Frames that are full come out, in order.
@@ -284,7 +296,8 @@ impl Gather {
         }
         if let Some(grant) = grant {
             self.flush(out);
-            self.buffer = Some((Buffer::new(&self.budget), grant));
+            let size = grant.0.num_permits().max(bytes.len());
+            self.buffer = Some((Buffer::new(&self.budget, size), grant));
         }
         let (buffer, _) = self
             .buffer
@@ -318,6 +331,25 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
+
+    #[tokio::test]
+    async fn bounded_the_buffers_of_many_are_small() {
+        let budget = Budget::new(64 * MIB);
+        assert_eq!(budget.buffer_for(1), 64 * 1024);
+        let notice = Arc::default();
+        let few: Vec<_> = (0..511).map(|_| budget.hold(&notice)).collect();
+        assert_eq!(budget.buffer_for(1), 32 * 1024);
+        let many: Vec<_> = (0..5000).map(|_| budget.hold(&notice)).collect();
+        assert_eq!(budget.buffer_for(1), PAGE_BYTES);
+        let large = Bytes::from(vec![7; 9000]);
+        let mut gathering = Gather::new(budget.clone());
+        assert_eq!(gathering.needs(&large), Some(16 * 1024));
+        let out = gather(&mut gathering, &[large.clone(), large.clone()]).await;
+        assert_eq!(out.len(), 2, "the second did not fit");
+        assert!(out[0].bytes == large);
+        drop((few, many));
+        assert_eq!(budget.buffer_for(1), 64 * 1024);
+    }
 
     async fn gather(gather: &mut Gather, frames: &[Bytes]) -> Vec<Frame> {
         let mut out = Vec::new();
