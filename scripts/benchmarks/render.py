@@ -270,6 +270,28 @@ def only_jumar(results, made):
     return parts if len(parts) > 1 else []
 
 
+def where_the_time_goes(results):
+    """Shares of the server's CPU time by kind of work, a column for each version that was looked at."""
+    parts = []
+    for key, profile in results.raw.get("profile", {}).items():
+        versions = profile["versions"]
+        kinds = list(dict.fromkeys(kind for one in versions.values() for kind in one["shares"]))
+        kinds.sort(key=lambda kind: -max(one["shares"].get(kind, 0) for one in versions.values()))
+        rows = [["CPU s/GiB, all of it", *(f"{one['cpu_s_per_gib']:.2f}" for one in versions.values())]]
+        for kind in kinds:
+            seconds = [one["cpu_s_per_gib"] * one["shares"].get(kind, 0) / 100 for one in versions.values()]
+            rows.append([kind, *(f"{s:.2f}" for s in seconds)])
+        parts.append(f"#### {profile['title']}\n\n![flame graph](charts/profile-{key}.svg)")
+        parts.append(table(["", *versions], rows))
+    if parts:
+        told = (
+            "CPU seconds of the server for each GiB by kind of work, `durability = \"process\"`, by samples of its stacks (`perf`, whose own work is in "
+            "them), a column for each version that was looked at; the flame graphs are of the last."
+        )
+        parts = ["### Where the time goes", told, *parts]
+    return parts
+
+
 def page(raw, out):
     """Writes the charts, and the page between its two marks; what stands around them stays."""
     results = Results(raw)
@@ -280,7 +302,7 @@ def page(raw, out):
         if sections:
             shown = [name for name in ("rate", "cpu", "memory", "slow", "cuts", "resume") if f"{store}-{name}" in made]
             parts += [f"### {title}", "\n".join(f"![{name}](charts/{store}-{name}.svg)" for name in shown), *sections]
-    parts += [*only_jumar(results, made), END]
+    parts += [*only_jumar(results, made), *where_the_time_goes(results), END]
     file = out / "benchmarks.md"
     text = file.read_text() if file.exists() else f"{BEGIN}\n{END}\n"
     before, _, rest = text.partition(BEGIN)
