@@ -290,6 +290,7 @@ impl Inner {
     pub(super) async fn halt(self: &Arc<Self>, id: UploadId, key: &UploadKey) -> Result<Status> {
         let snapshot = match self.open(id, key).await? {
             Opened::Live(live) => {
+                live.find_unread().await;
                 live.displace_all().await?;
                 live.state().snapshot.clone()
             }

@@ -15,6 +15,9 @@ use super::live::{HashOwner, Live, State};
 use super::{EngineError, Result};
 use crate::model::{ByteRange, Offset, RangeSet};
 
+/// How long what a cut connection left unread may take to be found, and to be read.
+const UNREAD_WITHIN: Duration = Duration::from_millis(5);
+const DRAIN_WITHIN: Duration = Duration::from_millis(50);
 /// A newcomer waits this long for those in its way to save what they hold, and is then told to come back.
 const DISPLACE_WITHIN: Duration = Duration::from_millis(900);
 /// This many displacements within [`DAMPING_WINDOW`] are a fight, and the holder keeps it.
@@ -117,6 +120,26 @@ impl Live {
             Ok(gone.then_some(()))
         })
         .await
+    }
+
+    /// A client whose connection was cut asks how far it got while much of what it sent is in the system's buffers, and maybe even
+    /// the head of its request: if that came in after the answer, it would have to send all of it again. So where
+    /// nobody writes, it gets a moment to be found there.
+    pub(super) async fn find_unread(&self) {
+        if self.state().writers.is_empty() {
+            tokio::time::sleep(UNREAD_WITHIN).await;
+        }
+    }
+
+    /// The same where writers go on that are connected: those whose connection was cut soon have all that came of it.
+    pub(super) async fn drain_writers(&self) {
+        self.find_unread().await;
+        let until = Instant::now() + DRAIN_WITHIN;
+        let flows = |writer: &WriterEntry| writer.last_byte.age() < UNREAD_WITHIN;
+        while Instant::now() < until && self.state().writers.iter().any(flows) {
+            let changed = self.changed.notified();
+            let _ = tokio::time::timeout(UNREAD_WITHIN, changed).await;
+        }
     }
 
     /// Tries again whenever something has changed, until it works or those in the way have had their time.

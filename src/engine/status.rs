@@ -40,6 +40,7 @@ impl Inner {
         let (live, snapshot) = self.peek(id, key).await?;
         let snapshot = if let Some(live) = live {
             live.check_expiry(self.clock.now())?;
+            live.drain_writers().await;
             live.save_writers(SAVE_WITHIN).await;
             live.state().snapshot.clone()
         } else {

@@ -233,9 +233,14 @@ impl Writer {
         let deadline = Instant::now() + LAST_BYTES_WITHIN;
         self.leaves_at = Some(deadline);
         while Instant::now() < deadline {
-            let Ok(Some(Ok(bytes))) = tokio::time::timeout(LAST_BYTES_PAUSE, body.next()).await
-            else {
-                break;
+            let bytes = match tokio::time::timeout(LAST_BYTES_PAUSE, body.next()).await {
+                Ok(Some(Ok(bytes))) => bytes,
+                Ok(Some(Err(_))) => {
+                    // Its connection was gone, so nobody fights over the upload.
+                    self.live.state().displaced_at.pop_back();
+                    break;
+                }
+                Ok(None) | Err(_) => break,
             };
             match self.take(bytes).await {
                 Ok(true) => {}

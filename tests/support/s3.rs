@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
@@ -90,7 +91,7 @@ impl S3Server {
 }
 
 /// How a store reaches the real S3 server of `JUMAR_TEST_S3_*`, if there is one. `scripts/dev-s3 start --env FILE` gives the
-/// variables.
+/// variables. Each call has a prefix of its own: the clocks of some tests run ahead, and what they prune is old for them alone.
 pub(crate) fn real_config() -> Option<S3Config> {
     let variable = |name: &str| std::env::var(format!("JUMAR_TEST_S3_{name}")).ok();
     let Some(endpoint) = variable("ENDPOINT") else {
@@ -101,11 +102,13 @@ pub(crate) fn real_config() -> Option<S3Config> {
         );
         return None;
     };
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
     Some(S3Config {
         bucket: variable("BUCKET").expect("JUMAR_TEST_S3_BUCKET"),
         endpoint: Some(endpoint),
         region: variable("REGION"),
-        prefix: format!("jumar-tests-{}", std::process::id()),
+        prefix: format!("jumar-tests-{}-{call}", std::process::id()),
         force_path_style: true,
         access_key_id: variable("ACCESS_KEY_ID"),
         secret_access_key: variable("SECRET_ACCESS_KEY"),
