@@ -93,6 +93,7 @@ impl S3Server {
 /// How a store reaches the real S3 server of `JUMAR_TEST_S3_*`, if there is one. `scripts/dev-s3 start --env FILE` gives the
 /// variables. Each call has a prefix of its own: the clocks of some tests run ahead, and what they prune is old for them alone.
 pub(crate) fn real_config() -> Option<S3Config> {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
     let variable = |name: &str| std::env::var(format!("JUMAR_TEST_S3_{name}")).ok();
     let Some(endpoint) = variable("ENDPOINT") else {
         // Not by a macro: those are captured, and this should be seen.
@@ -102,7 +103,6 @@ pub(crate) fn real_config() -> Option<S3Config> {
         );
         return None;
     };
-    static CALLS: AtomicU32 = AtomicU32::new(0);
     let call = CALLS.fetch_add(1, Ordering::Relaxed);
     Some(S3Config {
         bucket: variable("BUCKET").expect("JUMAR_TEST_S3_BUCKET"),
