@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from measure import DevS3, fresh_folder, load, say
-from servers import PORT, Jumar
+from servers import Jumar
 
 WORKLOADS = {
     "large": ("disk", "1 GiB to a folder, one request", "--size 1GiB"),

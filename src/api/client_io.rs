@@ -20,12 +20,12 @@ use tokio::time::Sleep;
 /// What every HTTP/2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How much is read at a time where there are more connections than so many.
-const READ_BYTES: [(usize, u64); 3] = [
-    (512, (8 << 10) - 1),
-    (16, (16 << 10) - 1),
-    (0, (128 << 10) - 1),
-];
+/// More connections than this are a crowd, and more than that a large one.
+const FEW_CONNECTIONS: usize = 16;
+const MANY_CONNECTIONS: usize = 512;
+const READ_BYTES: u64 = (128 << 10) - 1;
+const READ_IN_A_CROWD_BYTES: u64 = (16 << 10) - 1;
+const READ_IN_A_LARGE_CROWD_BYTES: u64 = (8 << 10) - 1;
 
 /// Knows how many connections there are.
 #[derive(Clone)]
@@ -38,8 +38,13 @@ pub(super) struct Crowd {
 impl Crowd {
     fn largest_read(&self) -> u64 {
         let connections = self.limit - self.slots.available_permits();
-        let fewer = READ_BYTES.iter().find(|(more, _)| connections > *more);
-        fewer.unwrap_or(&READ_BYTES[READ_BYTES.len() - 1]).1
+        if connections > MANY_CONNECTIONS {
+            READ_IN_A_LARGE_CROWD_BYTES
+        } else if connections > FEW_CONNECTIONS {
+            READ_IN_A_CROWD_BYTES
+        } else {
+            READ_BYTES
+        }
     }
 }
 

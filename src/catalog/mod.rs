@@ -176,6 +176,17 @@ pub struct Assemble {
     pub key: Option<StoreKey>,
 }
 
+impl Assemble {
+    /// Held until then, under its own key. An address is claimed when the digest that it is made of is known.
+    #[must_use]
+    pub fn of(upload: &Upload, until: Timestamp) -> Self {
+        Self {
+            until,
+            key: (!upload.is_staged()).then(|| upload.store_key.clone()),
+        }
+    }
+}
+
 /// What became of an [`Assemble`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Assembled {

@@ -17,14 +17,6 @@ const GONE_WITHIN: Duration = Duration::from_millis(900);
 /// How long the answer to an ending waits until what was left is removed.
 const CLEAN_WITHIN: Duration = Duration::from_secs(5);
 
-/// What an ended upload may have left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
-    /// Files here, and nothing that was announced.
-    Files,
-    FilesAndIntents,
-}
-
 impl Inner {
     pub(super) async fn abort(self: &Arc<Self>, id: UploadId, key: &UploadKey) -> Result<()> {
         let opened = self.open(id, key).await?;
@@ -62,8 +54,7 @@ impl Inner {
         };
         let _ = tokio::time::timeout(GONE_WITHIN, quiet).await;
         self.ended(&live, "aborted");
-        self.clean_up_soon(live.id, false, Left::FilesAndIntents)
-            .await;
+        self.clean_up_soon(live.id, false).await;
         Ok(())
     }
 
@@ -123,26 +114,23 @@ impl Inner {
             }
         }
         count(upload.protocol, upload.role, "aborted");
-        self.clean_up_soon(upload.id, false, Left::FilesAndIntents)
-            .await;
+        self.clean_up_soon(upload.id, false).await;
         Ok(())
     }
 
     /// Removes what an ended upload left, but waits for it only so long. Pruning goes on with what is left then.
-    pub(super) async fn clean_up_soon(&self, id: UploadId, completed: bool, left: Left) {
-        let cleaned = tokio::time::timeout(CLEAN_WITHIN, self.clean_up(id, completed, left));
-        let slow = |_| EngineError::unavailable("it took too long");
-        if let Err(error) = cleaned.await.map_err(slow).flatten() {
-            tracing::warn!(upload = %id, %error, "what an upload left could not be removed; pruning will");
-        }
+    pub(super) async fn clean_up_soon(&self, id: UploadId, completed: bool) {
+        clean_soon(id, self.clean_up(id, completed)).await;
+    }
+
+    /// The same where nothing that was announced is left.
+    pub(super) async fn remove_files_soon(&self, id: UploadId) {
+        clean_soon(id, async { self.remove_files(id).await.map(drop) }).await;
     }
 
     /// Removes what an ended upload left: staged and spooled files, and what it announced. Repeatable.
-    pub(super) async fn clean_up(&self, id: UploadId, completed: bool, left: Left) -> Result<()> {
+    async fn clean_up(&self, id: UploadId, completed: bool) -> Result<()> {
         self.remove_files(id).await?;
-        if left == Left::Files {
-            return Ok(());
-        }
         let intents = self.catalog.intents(id).await?;
         self.sweep_intents(&intents, completed).await.map(|_| ())
     }
@@ -194,5 +182,13 @@ impl Inner {
             }
         }
         Ok(aborted)
+    }
+}
+
+async fn clean_soon(id: UploadId, cleaning: impl Future<Output = Result<()>>) {
+    let cleaned = tokio::time::timeout(CLEAN_WITHIN, cleaning);
+    let slow = |_| EngineError::unavailable("it took too long");
+    if let Err(error) = cleaned.await.map_err(slow).flatten() {
+        tracing::warn!(upload = %id, %error, "what an upload left could not be removed; pruning will");
     }
 }

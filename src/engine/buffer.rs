@@ -203,7 +203,6 @@ impl Drop for Flying {
 /// come and go between long-lived things would leave holes in the heap, which the budget does not see.
 struct Buffer {
     memory: Option<MmapMut>,
-    size: usize,
     len: usize,
     budget: Budget,
 }
@@ -220,14 +219,13 @@ impl Buffer {
         });
         Self {
             memory: Some(memory),
-            size,
             len: 0,
             budget: budget.clone(),
         }
     }
 
     fn room(&self) -> usize {
-        self.size - self.len
+        self.memory.as_ref().map_or(0, |memory| memory.len()) - self.len
     }
 
     fn push(&mut self, bytes: &[u8]) {
@@ -249,12 +247,11 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.size < self.budget.0.buffer_bytes {
-            return;
-        }
+        let full = self.budget.0.buffer_bytes;
+        let kept = self.memory.take_if(|memory| memory.len() == full);
         let mut spare = self.budget.spare();
-        if spare.len() < self.budget.0.total / SPARE_PART / self.budget.0.buffer_bytes {
-            spare.extend(self.memory.take());
+        if spare.len() < self.budget.0.total / SPARE_PART / full {
+            spare.extend(kept);
         }
     }
 }

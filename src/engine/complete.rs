@@ -15,14 +15,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::abort::Left;
 use super::create::count;
 use super::flight;
 use super::hasher::Hasher;
-use super::live::{self, Live, Opened};
+use super::live::{Live, Opened};
 use super::settle::blocking;
 use super::{Complete, Completion, Conflict, EngineError, Inner, Result};
-use crate::catalog::{CatalogError, Claimed, IntentKind};
+use crate::catalog::{Assemble, CatalogError, Claimed, IntentKind};
 use crate::model::digest::Digests;
 use crate::model::upload::{FailureReason, HashPoint, Role, Snapshot, Verified};
 use crate::model::{
@@ -201,7 +200,7 @@ impl Inner {
         }
         let (now, epoch) = (self.clock.now(), live.epoch());
         let until = now.after(HOLD);
-        let how = live::assemble(&live.state().snapshot.upload, until);
+        let how = Assemble::of(&live.state().snapshot.upload, until);
         let assembled = self
             .catalog
             .begin_assembly(live.id, epoch, length, command.digests.clone(), how, now)
@@ -266,18 +265,17 @@ impl Inner {
             }
         };
         match outcome {
-            Ok((object, left)) => {
+            Ok((object, has_intents)) => {
                 metrics::histogram!("jumar_complete_duration_seconds")
                     .record(started.elapsed().as_secs_f64());
                 self.ended(live, "completed");
-                match left {
-                    Left::FilesAndIntents => self.clean_up_soon(live.id, true, left).await,
+                if has_intents {
+                    self.clean_up_soon(live.id, true).await;
+                } else {
                     // Nobody has to wait for that.
-                    Left::Files => {
-                        let (engine, id) = (Arc::clone(self), live.id);
-                        self.tasks
-                            .spawn(async move { engine.clean_up_soon(id, true, left).await });
-                    }
+                    let (engine, id) = (Arc::clone(self), live.id);
+                    self.tasks
+                        .spawn(async move { engine.remove_files_soon(id).await });
                 }
                 Finished::Done(Box::new(object))
             }
@@ -313,8 +311,8 @@ impl Inner {
         Finished::Postponed(wait)
     }
 
-    /// All steps from assembling to completed.
-    async fn assemble(self: &Arc<Self>, live: &Arc<Live>) -> Result<(Object, Left)> {
+    /// All steps from assembling to completed. Also tells whether intents are left.
+    async fn assemble(self: &Arc<Self>, live: &Arc<Live>) -> Result<(Object, bool)> {
         if live.role() == Role::Final {
             self.compose(live).await?;
         } else {
@@ -352,12 +350,7 @@ impl Inner {
         for id in completed.ready {
             self.go_on_soon(id);
         }
-        let left = if completed.has_intents {
-            Left::FilesAndIntents
-        } else {
-            Left::Files
-        };
-        Ok((object, left))
+        Ok((object, completed.has_intents))
     }
 
     /// Claims the key that nobody else is to have.
@@ -551,8 +544,7 @@ impl Inner {
         failed.map_err(|error| live.catalog_failed(error))?;
         tracing::warn!(upload = %live.id, %reason, "an upload failed for good");
         self.ended(live, "failed");
-        self.clean_up_soon(live.id, false, Left::FilesAndIntents)
-            .await;
+        self.clean_up_soon(live.id, false).await;
         Ok(())
     }
 

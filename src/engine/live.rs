@@ -207,6 +207,7 @@ impl Live {
             .assemble
             .then(|| self.turning.try_lock().ok())
             .flatten();
+        let until = now.after(HOLD);
         let slides = change.alive || !change.received.is_empty();
         let (commit, expires_at) = {
             let state = self.state();
@@ -232,7 +233,7 @@ impl Live {
                 boot: engine.boot.clone(),
                 now,
                 expires_at: slides.then_some(expires_at),
-                assemble: turning.is_some().then(|| assemble(upload, now.after(HOLD))),
+                assemble: turning.is_some().then(|| Assemble::of(upload, until)),
             };
             (commit, expires_at)
         };
@@ -280,7 +281,6 @@ impl Live {
             upload.boot.clone_from(boot);
         }
         if assembled.begun {
-            let until = now.after(HOLD);
             upload.state = UploadState::Assembling { attempts: 0, until };
             drop(state);
             engine.places.notify_waiters();
@@ -371,14 +371,6 @@ impl Live {
                 ))
             || !state.busy.is_empty();
         state.lost || (!at_work && state.last_used.elapsed() > after)
-    }
-}
-
-/// How it is brought together. An address is claimed when the digest that it is made of is known.
-pub(super) fn assemble(upload: &Upload, until: Timestamp) -> Assemble {
-    Assemble {
-        until,
-        key: (!upload.is_staged()).then(|| upload.store_key.clone()),
     }
 }
 

@@ -286,8 +286,10 @@ mod tests {
         faults.fail(Call::Open, When::Always, Fault::Hang);
         let mut opened = InPlace::open(&store, id);
         assert!(futures_util::poll!(&mut opened).is_pending());
+        assert_eq!(store.staged().await.unwrap(), []);
         faults.release();
-        opened.await.unwrap();
+        opened.await.unwrap().write_at(0, &[]).unwrap();
+        assert_eq!(store.staged().await.unwrap(), [id]);
     }
 
     #[tokio::test]

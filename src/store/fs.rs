@@ -4,17 +4,19 @@
 //! object gets its name without a copy, and gets it only if nobody has it. Keys cannot name anything outside (they are safe
 //! by construction), and a symbolic link inside `objects/` is never followed.
 
+mod staged;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
+use self::staged::OpenedLater;
 use super::check::{Finding, Outcome};
 use super::disk::SharedFolder;
 use super::file::{LocalFile, RESERVED_FROM_BYTES, StagedFile, io_error};
@@ -362,45 +364,6 @@ impl Folders {
     }
 }
 
-/// What is staged for an upload, opened by its first call: calls block, and asking for a handle does not.
-struct OpenedLater {
-    folders: Arc<Folders>,
-    id: UploadId,
-    file: OnceLock<LocalFile>,
-    /// Its name is durable.
-    named: AtomicBool,
-}
-
-impl OpenedLater {
-    fn file(&self) -> Result<&LocalFile> {
-        if let Some(file) = self.file.get() {
-            return Ok(file);
-        }
-        let file = LocalFile::new(self.folders.open_staged(self.id)?, true);
-        Ok(self.file.get_or_init(|| file))
-    }
-}
-
-impl StagedFile for OpenedLater {
-    fn write_at(&self, offset: u64, frames: &[Bytes]) -> Result<()> {
-        self.file()?.write_at(offset, frames)
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        self.file()?.read_at(offset, buffer)
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.file()?.sync()?;
-        if !self.named.load(Ordering::Acquire) {
-            // Also where the file was there: the process that made it may have died before it synced the name.
-            self.folders.sync_shared(&self.folders.staging)?;
-            self.named.store(true, Ordering::Release);
-        }
-        Ok(())
-    }
-}
-
 type Trial<'a> = &'a dyn Fn() -> Result<String>;
 
 /// `O_NOFOLLOW` and `O_CLOEXEC` as the standard library takes them.
@@ -490,12 +453,7 @@ impl Store for FsStore {
 #[async_trait]
 impl InPlace for FsStore {
     async fn open(&self, id: UploadId) -> Result<Arc<dyn StagedFile>> {
-        Ok(Arc::new(OpenedLater {
-            folders: Arc::clone(&self.0),
-            id,
-            file: OnceLock::new(),
-            named: AtomicBool::new(false),
-        }))
+        Ok(Arc::new(OpenedLater::new(Arc::clone(&self.0), id)))
     }
 
     async fn copy_in(
